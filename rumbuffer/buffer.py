@@ -1,0 +1,500 @@
+"""`RumBuffer`: what an application holds. Producers on any thread, awaitables on one loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from rumbuffer.core.admission import ACCEPTED, Admission, RefusalReason
+from rumbuffer.core.batcher import Batcher
+from rumbuffer.core.counters import BufferStats
+from rumbuffer.core.encoding import EventEncoder, shape_of
+from rumbuffer.core.flights import TrackedEvent
+from rumbuffer.core.pacing import TokenBucket
+from rumbuffer.core.store import RoomWaiter, Store
+from rumbuffer.errors import BufferClosed, BufferFull, DeliveryError, InvalidEvent, InvalidSetting, WrongLoop
+from rumbuffer.events import AppMonitor, Event, Session
+from rumbuffer.hooks import Hook, Hooks
+from rumbuffer.ids import new_id
+from rumbuffer.intake import Intake, check_event, no_session
+from rumbuffer.pump import DeliveryWaiter, Pump
+from rumbuffer.reports import CloseReport, Delivery, FlushReport
+from rumbuffer.sender import Sender
+from rumbuffer.settings import (
+    Limits,
+    Overflow,
+    Pacing,
+    RetryPolicy,
+    check_rate,
+    check_seconds,
+    from_environment,
+)
+
+__all__ = ["RumBuffer"]
+
+logger = logging.getLogger("rumbuffer")
+
+_FOR_EVER = 1 << 62
+
+Setting = TypeVar("Setting")
+
+
+class RumBuffer:
+    """Collects RUM events per session and delivers them in batches, under the account's quota.
+
+    Use it as an async context manager, or `start()` and `aclose()` it. `record()` and `put_nowait()`
+    may be called from any thread; the awaitables belong to the event loop that started the buffer.
+
+    `app_monitor` receives the events that name no other. `sender` is an `AwsSender` for `region_name`
+    and `endpoint_url` unless another is given. `overflow` says what happens at the memory limit;
+    `sample_rate` keeps that share of the sessions (whole ones, and the same in every process); `hooks`
+    hear each notice (see `rumbuffer.core.notices`); `close_timeout` is how long `async with` drains at
+    its end, in seconds. Raises `InvalidSetting`.
+    """
+
+    def __init__(
+        self,
+        app_monitor: AppMonitor,
+        *,
+        sender: Sender | None = None,
+        region_name: str | None = None,
+        endpoint_url: str | None = None,
+        limits: Limits = Limits(),
+        pacing: Pacing = Pacing(),
+        retry: RetryPolicy = RetryPolicy(),
+        overflow: Overflow = Overflow.DROP_OLDEST,
+        sample_rate: float = 1.0,
+        hooks: Iterable[Hook] = (),
+        close_timeout: float = 10.0,
+    ) -> None:
+        self._app_monitor = _checked("app_monitor", app_monitor, AppMonitor)
+        self._limits = _checked("limits", limits, Limits)
+        self._overflow = _checked("overflow", overflow, Overflow)
+        _checked("pacing", pacing, Pacing)
+        check_rate("sample_rate", sample_rate)
+        check_seconds("close_timeout", close_timeout)
+        if sender is not None and (region_name is not None or endpoint_url is not None):
+            raise InvalidSetting(
+                "sender", "brings its own region and endpoint; give it those, or leave it out", "both"
+            )
+        hooks = tuple(hooks)
+        self._sender_settings = (sender, region_name, endpoint_url)
+        self._close_timeout = close_timeout
+        self._hooks = Hooks(hooks)
+        self._store = Store(
+            app_monitor,
+            max_batch_events=limits.max_batch_events,
+            max_batch_bytes=limits.max_batch_bytes,
+            linger=limits.linger,
+            max_pending_bytes=limits.max_pending_bytes,
+            evicts=overflow is Overflow.DROP_OLDEST,
+            keep_dropped=bool(hooks),
+        )
+        self._batcher = Batcher(
+            self._store,
+            pacer=TokenBucket(pacing.quota * pacing.use, pacing.burst),
+            retry=_checked("retry", retry, RetryPolicy),
+            max_in_flight=limits.max_in_flight,
+            random=random.random,
+            new_id=new_id,
+        )
+        self._intake = Intake(
+            self._store,
+            EventEncoder(limits.max_event_bytes, refuse_oversize=limits.oversize == "refuse"),
+            sample_rate,
+            self._wake_pump,
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pump: Pump | None = None
+        self._closing: asyncio.Task[CloseReport] | None = None
+        self._cut_short: asyncio.Event | None = None
+        self._last_stats: BufferStats | None = None
+        _all_buffers.add(self)
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] | None = None, **arguments: Any) -> Self:
+        """Make a buffer as the `RUMBUFFER_*` environment variables say; `arguments` win over them.
+
+        `RUMBUFFER_APP_MONITOR_ID` must be set, unless `app_monitor` is given. The README lists the
+        variables. Raises `InvalidSetting` naming the variable.
+        """
+        return cls(**from_environment(environment, arguments))
+
+    # Lifecycle ----------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to take and send events, on the running event loop. Returns without any network traffic.
+
+        A buffer is started once. Raises `BufferClosed` if it was started in a parent process or is
+        closed already, and `RuntimeError` if it is running.
+        """
+        if self._intake.state == "running":
+            raise RuntimeError("the buffer is running already")
+        if self._intake.state != "new":
+            raise BufferClosed(self._intake.state)
+        loop = asyncio.get_running_loop()
+        # A loop that keeps its own time (a simulated one) is believed; all others tell monotonic time,
+        # and the plain function costs half as much.
+        own_time = type(loop).time
+        self._intake.clock = time.monotonic if own_time is asyncio.BaseEventLoop.time else loop.time
+        self._loop = loop
+        self._pump = Pump(
+            self._batcher,
+            self._make_sender(),
+            self._intake.guard,
+            self._hooks,
+            self._intake.clock,
+            max_in_flight=self._limits.max_in_flight,
+        )
+        self._cut_short = asyncio.Event()
+        self._intake.state = "running"
+        self._pump.ensure_running()
+
+    def _make_sender(self) -> Sender:
+        sender, region_name, endpoint_url = self._sender_settings
+        if sender is not None:
+            return sender
+        # Not at the head of the module: botocore costs 100 ms and 20 MB, also where another sender is used.
+        from rumbuffer.aws import AwsSender
+
+        return AwsSender(region_name=region_name, endpoint_url=endpoint_url)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self, timeout: float | None = None) -> CloseReport:
+        """Stop admitting, deliver what is there, free everything.
+
+        Drains for up to `timeout` seconds (`close_timeout` when left out; 0 is allowed), also through
+        an outage or a hold, which are tried once more at once. What is left then is counted as dropped
+        and logged as a warning. May be called again, which cuts a close that is under way to the
+        shorter time; cancelling it cuts the draining short, and everything is freed all the same.
+        """
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        if self._closing is None and self._intake.state != "running":
+            if self._intake.state == "new":
+                self._intake.state = "closed"
+            return _NOTHING_TO_CLOSE
+        loop = self._own_loop("aclose")
+        assert self._cut_short is not None
+        timer = loop.call_later(self._close_timeout if timeout is None else timeout, self._cut_short.set)
+        if self._closing is None:
+            self._closing = loop.create_task(self._close(), name="rumbuffer close")
+        try:
+            return await asyncio.shield(self._closing)
+        except asyncio.CancelledError:
+            self._cut_short.set()
+            await asyncio.wait((self._closing,))
+            raise
+        finally:
+            timer.cancel()
+
+    async def _close(self) -> CloseReport:
+        assert self._pump is not None
+        assert self._cut_short is not None
+        started = self._intake.clock()
+        before = self.stats()
+        with self._intake.guard:
+            self._intake.stop("closing")
+            self._batcher.begin_close(started)
+        for room in self._pump.rooms.values():
+            if not room.done():
+                room.set_result(False)
+        self._pump.ensure_running()
+        self._pump.wake()
+        drained = asyncio.ensure_future(self._pump.settled(_FOR_EVER))
+        cut = asyncio.ensure_future(self._cut_short.wait())
+        # Cancelled when the loop is being shut down: what cannot be delivered then is counted and logged.
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait((drained, cut), return_when=asyncio.FIRST_COMPLETED)
+        drained.cancel()
+        cut.cancel()
+        await self._pump.stop()
+        self._intake.state = "closed"
+        after = self.stats()
+        return CloseReport(
+            delivered=after.delivered - before.delivered,
+            dropped=after.dropped - before.dropped,
+            dead_lettered=after.dead_lettered - before.dead_lettered,
+            spooled=after.spooled - before.spooled,
+            dropped_by_reason=_increase(before.dropped_by_reason, after.dropped_by_reason),
+            seconds=self._intake.clock() - started,
+        )
+
+    # Producers ----------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        type: str,
+        details: Mapping[str, Any] | str,
+        *,
+        session: Session | None = None,
+        metadata: Mapping[str, Any] | str | None = None,
+        id: str | None = None,
+        timestamp: float | datetime | None = None,
+        app_monitor: AppMonitor | None = None,
+    ) -> Admission:
+        """Offer an event; never waits, never raises, from any thread.
+
+        The arguments are an `Event`'s. `session` may be left out where a current one is set. What is
+        wrong (an invalid event, no session, no room, a buffer that is not running) comes back in the
+        `Admission`, is counted, and is logged once per reason.
+        """
+        try:
+            return self._intake.offer(type, details, metadata, id, timestamp, session, app_monitor)
+        except InvalidEvent as error:
+            return self._intake.refuse(RefusalReason.INVALID_EVENT, error)
+        except Exception:  # noqa: BLE001 - a defect of ours must not become a failed request of somebody's
+            self._intake.say_once("defect", "rumbuffer: a defect; please report it", exc_info=True)
+            return self._intake.refuse(RefusalReason.INTERNAL_ERROR)
+
+    def put_nowait(
+        self, event: Event, *, session: Session | None = None, app_monitor: AppMonitor | None = None
+    ) -> Admission:
+        """Offer an event; never waits, from any thread.
+
+        Raises `InvalidEvent`, `BufferFull` (under `Overflow.RAISE`; the other policies answer with the
+        `Admission`), and `BufferClosed`.
+        """
+        try:
+            check_event(event)
+            admission = self._intake.offer(
+                event.type, event.details, event.metadata, event.id, event.timestamp, session, app_monitor
+            )
+        except InvalidEvent:
+            self._intake.count_refusal(RefusalReason.INVALID_EVENT)
+            raise
+        if admission.reason is RefusalReason.BUFFER_FULL and self._overflow is Overflow.RAISE:
+            raise BufferFull(self._store.capacity - self._store.free, self._store.capacity)
+        self._raise_for(admission)
+        return admission
+
+    def _raise_for(self, admission: Admission) -> None:
+        if admission.reason is RefusalReason.NO_SESSION:
+            raise no_session()
+        if admission.reason in (RefusalReason.NOT_RUNNING, RefusalReason.FORKED):
+            raise BufferClosed(self._intake.state)
+
+    async def put(
+        self, event: Event, *, session: Session | None = None, app_monitor: AppMonitor | None = None
+    ) -> Admission:
+        """Offer an event, and wait for room where there is none, first come, first served.
+
+        Ignores the overflow policy: nothing is evicted for it. Cancelled while it waits, the event is
+        neither admitted nor counted. Raises `InvalidEvent`, and `BufferClosed`, also while it waits.
+        """
+        self._own_loop("put")
+        in_session = self._session_for(event, session)
+        if isinstance(in_session, Admission):
+            return in_session
+        await self._admit_when_room(self._encode(event, event.id), in_session, app_monitor, urgent=False)
+        return ACCEPTED
+
+    async def deliver(
+        self, event: Event, *, session: Session | None = None, app_monitor: AppMonitor | None = None
+    ) -> Delivery:
+        """Offer an event as `put()` does, make its batch due, and wait until it arrived.
+
+        Cancelling it does not withdraw the event once that is admitted. Returns at once where the
+        session is not sampled (`Delivery.sampled_out`). Raises `InvalidEvent`, `BufferClosed`, and
+        `DeliveryError` with the reason when the event is dropped or dead-lettered.
+        """
+        loop = self._own_loop("deliver")
+        in_session = self._session_for(event, session)
+        event_id = new_id() if event.id is None else event.id
+        if isinstance(in_session, Admission):
+            return Delivery(event_id, None, sampled_out=True)
+        tracked = TrackedEvent(self._encode(event, event_id))
+        tracked.waiter = waiter = DeliveryWaiter(event_id, loop.create_future())
+        await self._admit_when_room(tracked, in_session, app_monitor, urgent=True)
+        result = await waiter.future
+        if isinstance(result, DeliveryError):
+            raise result
+        return result
+
+    def _session_for(self, event: Event, session: Session | None) -> Session | Admission:
+        """Return the event's session; an `Admission` only where that is not sampled."""
+        try:
+            check_event(event)
+            in_session = self._intake.session_for(session)
+        except InvalidEvent:
+            self._intake.count_refusal(RefusalReason.INVALID_EVENT)
+            raise
+        if isinstance(in_session, Admission):
+            self._raise_for(in_session)
+        return in_session
+
+    def _encode(self, event: Event, event_id: str | None) -> bytes:
+        try:
+            return self._intake.encode(event.type, event.details, event.metadata, event_id, event.timestamp)
+        except InvalidEvent:
+            self._intake.count_refusal(RefusalReason.INVALID_EVENT)
+            raise
+
+    async def _admit_when_room(
+        self, encoded: bytes, session: Session, app_monitor: AppMonitor | None, *, urgent: bool
+    ) -> None:
+        intake, pump, loop = self._intake, self._pump, self._loop
+        assert pump is not None
+        assert loop is not None
+        pump.ensure_running()
+        waiter: RoomWaiter | None = None
+        while True:
+            try:
+                waiter = intake.admit_waiting(waiter, encoded, session, app_monitor, urgent=urgent)
+            except InvalidEvent:
+                intake.count_refusal(RefusalReason.INVALID_EVENT)
+                raise
+            if waiter is None:
+                return
+            room = pump.rooms[waiter] = loop.create_future()
+            try:
+                granted = await room
+            except BaseException:
+                intake.withdraw(waiter)
+                raise
+            finally:
+                del pump.rooms[waiter]
+            if not granted or intake.state != "running":
+                intake.withdraw(waiter)
+                intake.count_refusal(RefusalReason.NOT_RUNNING)
+                raise BufferClosed(intake.state)
+
+    # Flush and stats ----------------------------------------------------------------------------------
+
+    async def flush(self, timeout: float | None = None) -> FlushReport:
+        """Make everything that is there due, and wait until it has its outcome.
+
+        Obeys pacing and holds. Returns when every event that was admitted before the call is neither
+        pending nor in flight, or after `timeout` seconds; later events do not prolong it. Raises
+        `BufferClosed`.
+        """
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        self._own_loop("flush")
+        if self._intake.state != "running":
+            raise BufferClosed(self._intake.state)
+        assert self._pump is not None
+        started, before = self._intake.clock(), self.stats()
+        with self._intake.guard:
+            mark = self._batcher.make_due()
+        self._pump.ensure_running()
+        complete = True
+        try:
+            async with asyncio.timeout(timeout):
+                await self._pump.settled(mark)
+        except TimeoutError:
+            complete = False
+        after = self.stats()
+        return FlushReport(
+            complete=complete,
+            delivered=after.delivered - before.delivered,
+            dropped=after.dropped - before.dropped,
+            dead_lettered=after.dead_lettered - before.dead_lettered,
+            spooled=after.spooled - before.spooled,
+            remaining=after.pending + after.in_flight,
+            seconds=self._intake.clock() - started,
+        )
+
+    def stats(self) -> BufferStats:
+        """Return a snapshot of the counts; from any thread, in any state."""
+        guard = self._intake.guard
+        with guard.lock:
+            if guard.busy and self._last_stats is not None:
+                return self._last_stats  # called from inside a change: what was before it
+            stats = self._batcher.stats(self._intake.clock())
+            if self._pump is not None and self._pump.failed:
+                stats = stats.failed()
+            self._last_stats = stats
+            return stats
+
+    # The loop, the fork, the end ----------------------------------------------------------------------
+
+    def _own_loop(self, call: str) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            raise BufferClosed(self._intake.state)
+        if loop is not self._loop:
+            raise WrongLoop(call)
+        return loop
+
+    def _wake_pump(self) -> None:
+        """Let the pump look again. A producer may be on any thread, or in a signal handler.
+
+        `call_soon_threadsafe` also from the loop's own thread: it is the one call that wakes a loop
+        which a signal handler interrupted on its way to sleep, and it happens once in many events.
+        """
+        self._store.wake = False
+        loop, pump = self._loop, self._pump
+        if loop is not None and pump is not None:
+            try:
+                loop.call_soon_threadsafe(pump.wake)
+            except RuntimeError:
+                self._loop_is_gone()
+
+    def _loop_is_gone(self) -> None:
+        """The loop was closed and the buffer was not: nothing will ever be sent again."""
+        left = self._store.counters.pending + self._store.counters.in_flight
+        self._intake.state = "closed"
+        self._intake.guard.run(self._batcher.abandon)
+        logger.warning("rumbuffer lost %d events: the event loop ended without aclose()", left)
+
+    def _after_fork(self) -> None:
+        """In a forked child: the parent owns what is in the buffer, and its loop and sockets."""
+        self._intake.after_fork()
+        self._loop = self._pump = self._closing = None
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        intake = getattr(self, "_intake", None)
+        if intake is not None and intake.state in ("running", "closing"):
+            _warn(f"unclosed {self!r}", ResourceWarning, source=self)
+
+    def __repr__(self) -> str:
+        counters = self._store.counters
+        return f"<RumBuffer {self._intake.state}: {counters.pending} pending, {counters.in_flight} in flight>"
+
+
+def _checked(name: str, value: Setting, kind: type[Setting]) -> Setting:
+    if not isinstance(value, kind):
+        raise InvalidSetting(name, f"must be a rumbuffer.{kind.__name__}", shape_of(value))
+    return value
+
+
+def _increase(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    grown = {reason: count - before.get(reason, 0) for reason, count in after.items()}
+    return {reason: count for reason, count in grown.items() if count}
+
+
+_NOTHING_TO_CLOSE = CloseReport(
+    delivered=0, dropped=0, dead_lettered=0, spooled=0, dropped_by_reason={}, seconds=0.0
+)
+
+_all_buffers: weakref.WeakSet[RumBuffer] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for buffer in list(_all_buffers):
+        buffer._after_fork()  # noqa: SLF001 - of this module's own class
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,1 @@
+"""The sans-I/O core: every rule, no loop, no socket, no clock."""

@@ -1,0 +1,388 @@
+"""The state machine: what is sent next, and what follows from each outcome.
+
+The caller asks `next_action(now)` until it answers with a time, sends each flight that it is handed,
+and reports every outcome to `settle`. What the world must hear is left in `take_notices`,
+`store.losses.unheard`, `delivered` and `store.granted`. Which batch a token goes to is the `Chooser`'s;
+what stops the sending is a `Gate`'s; where events wait is the `Store`'s.
+
+A batch is given up only when it failed `max_failures` times *while others were delivered*: each
+failure counts only if a request that was sent after the one before was delivered. So an outage, in
+which nothing is delivered, expires nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rumbuffer.core.choice import Chooser
+from rumbuffer.core.counters import BufferStats, HoldStats, snapshot
+from rumbuffer.core.flights import Flight, FlightState, TrackedEvent, Waiter
+from rumbuffer.core.gates import Gate, Obstacle
+from rumbuffer.core.lanes import OpenBatch
+from rumbuffer.core.notices import DeadLettered, DeadLetterReason, DropReason, Notice
+from rumbuffer.core.outcomes import (
+    Delivered,
+    Failed,
+    HoldScope,
+    Misconfigured,
+    Outcome,
+    Rejected,
+    Throttled,
+    TooLarge,
+)
+from rumbuffer.core.pacing import Pacer
+from rumbuffer.core.retry import backoff
+from rumbuffer.core.sealed import SealedBatch
+from rumbuffer.core.store import Store
+
+if TYPE_CHECKING:
+    from rumbuffer.settings import RetryPolicy
+
+__all__ = ["Batcher"]
+
+_FAR = float("inf")
+
+_HALVING_ANSWERS_MAX = 32
+"""Requests that finding the bad events of one batch may take; 100 events with 3 bad ones take 24."""
+
+_BAD_STREAK = 3
+_OUTAGE_AFTER = 8
+"""Failures in a row of one app monitor that mean an outage; fewer happen by chance."""
+
+_LONGEST_RETRY_AFTER = 60.0
+"""Seconds. A `Retry-After` beyond it is cut: a batch tried again too early costs one request, one that
+is held back for an hour costs its slot."""
+
+_SMALLEST_BODY = 16 * 1024
+"""Bytes that `max_batch_bytes` is not halved below: twice the largest event."""
+
+
+class Batcher:
+    """Decides what is sent when, and accounts for what becomes of it. Not thread-safe by itself."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        pacer: Pacer,
+        retry: RetryPolicy,
+        max_in_flight: int,
+        random: Callable[[], float],
+        new_id: Callable[[], str],
+    ) -> None:
+        self.store = store
+        self.pacer = pacer
+        self.delivered: list[tuple[Waiter, str]] = []
+        """Events that somebody waited for, with the id of the batch that brought them."""
+        self._retry = retry
+        self._random = random
+        self._new_id = new_id
+        self._chooser = Chooser(store, pacer, retry_budget=retry.budget, max_in_flight=max_in_flight)
+        self._sender_gate = self._chooser.sender_gate
+        self._notices: list[Notice] = []
+
+    # What to do next ----------------------------------------------------------------------------------
+
+    def next_action(self, now: float) -> Flight | float:
+        """Return a flight to send now, or the time until which there is nothing to do."""
+        store = self.store
+        choice, wait = self._chooser.pick(now)
+        if choice is None:
+            losses = store.losses
+            if losses.pending_since_hand_over():
+                wait = min(wait, losses.hand_over_at)
+            store.alarm = wait if self._chooser.has_slot() else -_FAR
+            return wait
+        store.alarm = -_FAR
+        slot = self.pacer.next_slot(now)
+        if slot > now:
+            return slot
+        self.pacer.take(now)
+        return self._launch(choice, now)
+
+    def _launch(self, choice: Flight | OpenBatch, now: float) -> Flight:
+        counters = self.store.counters
+        counters.requests += 1
+        newly_sealed = isinstance(choice, OpenBatch)
+        if isinstance(choice, OpenBatch):
+            flight = self.store.seal(choice, self._new_id(), now)
+        else:
+            flight = choice
+            counters.retries += 1
+        self._chooser.chosen(flight, newly_sealed=newly_sealed, now=now)
+        flight.state = FlightState.SENDING
+        flight.sent_at = now
+        return flight
+
+    # What became of it --------------------------------------------------------------------------------
+
+    def settle(self, flight: Flight, outcome: Outcome, now: float) -> None:
+        """Take in the outcome of the request that a flight's present part was sent with."""
+        if flight.state is not FlightState.SENDING:
+            return  # abandoned by a close that did not wait for the answer
+        flight.state = FlightState.WAITING
+        match outcome:
+            case Delivered():
+                self._delivered(flight, now)
+            case Throttled():
+                self._throttled(flight, outcome, now)
+            case Failed():
+                self._failed(flight, outcome, now)
+            case Rejected():
+                self._rejected(flight, outcome, now)
+            case TooLarge():
+                self._too_large(flight, outcome, now)
+            case Misconfigured():
+                self._misconfigured(flight, outcome, now)
+        for gate in (self._sender_gate, flight.lane.gate):
+            if gate.probe is flight:  # it did not open the gate
+                self._probe_failed(gate, flight, outcome, now)
+        self._park_if_shut(flight)
+
+    def _delivered(self, flight: Flight, now: float) -> None:
+        lane, counters = flight.lane, self.store.counters
+        sent_at = flight.sent_at
+        self._answered(flight, now)
+        self._open(lane.gate, sent_at, now)
+        self.pacer.delivered(sent_at, now)
+        lane.failures_in_a_row = lane.bad_streak = 0
+        lane.delivered_sent_at = max(lane.delivered_sent_at, sent_at)
+        lane.suspect = False
+        batch = flight.part_delivered()
+        flight.halving_answers += flight.is_halving
+        counters.delivered += len(batch.events)
+        counters.batches_delivered += 1
+        for event in batch.events:
+            if event.__class__ is TrackedEvent:
+                self.delivered.append((event.waiter, batch.id))
+        self.store.finish(flight, batch)
+        for other in lane.flights:
+            # The service takes requests again: nobody waits longer for having been throttled.
+            if other.throttled and other.sent_at <= sent_at:
+                other.not_before = min(other.not_before, now)
+
+    def _throttled(self, flight: Flight, outcome: Throttled, now: float) -> None:
+        self.store.counters.throttled += 1
+        if flight.lane.gate.obstacle is Obstacle.OUTAGE:
+            self._open(flight.lane.gate, flight.sent_at, now)
+        flight.lane.failures_in_a_row = 0
+        flight.throttled = True
+        flight.retry_costs_credit = False
+        retry_after = outcome.retry_after
+        if retry_after is not None:
+            retry_after = min(max(retry_after, 0.0), _LONGEST_RETRY_AFTER)
+        flight.not_before = self.pacer.throttled(flight.sent_at, now, retry_after, self._random())
+
+    def _failed(self, flight: Flight, outcome: Failed, now: float) -> None:
+        self.store.counters.failures += 1
+        flight.throttled = False
+        flight.ambiguous = flight.ambiguous or not outcome.unsent
+        if outcome.stale_connection and not flight.stale_excused:
+            flight.stale_excused = True
+            flight.retry_costs_credit = False
+            flight.not_before = now
+            return
+        lane = flight.lane
+        if lane.delivered_sent_at > flight.last_failure_at:
+            flight.failures_counted += 1
+        flight.last_failure_at = now
+        if flight.failures_counted >= self._retry.max_failures:
+            self._dead_letter(
+                flight, flight.part_given_up(), DeadLetterReason.TOO_MANY_FAILURES, outcome.reason
+            )
+            return
+        flight.failures += 1
+        flight.retry_costs_credit = True
+        flight.not_before = now + self._delay(flight.failures, outcome.retry_after)
+        if self._chooser.gate_of(lane) is None:
+            lane.failures_in_a_row += flight.sent_at >= lane.gate.changed_at
+            if lane.failures_in_a_row >= _OUTAGE_AFTER:
+                self._shut(lane.gate, Obstacle.OUTAGE, outcome.reason, "", now)
+                lane.gate.probe_at = flight.not_before
+
+    def _delay(self, failures: int, retry_after: float | None) -> float:
+        delay = backoff(failures, self._retry.base_delay, self._retry.max_delay, self._random())
+        wish = 0.0 if retry_after is None else retry_after
+        return max(delay, min(wish, _LONGEST_RETRY_AFTER))
+
+    def _rejected(self, flight: Flight, outcome: Rejected, now: float) -> None:
+        lane = flight.lane
+        self._answered(flight, now)
+        if lane.gate.obstacle is not Obstacle.REJECTIONS:
+            self._open(lane.gate, flight.sent_at, now)
+        lane.failures_in_a_row = 0
+        lane.suspect = True
+        flight.halving_answers += 1
+        if len(flight.batch.events) == 1:
+            self._dead_letter(flight, flight.part_given_up(), DeadLetterReason.INVALID, outcome.reason)
+        elif flight.halving_answers < _HALVING_ANSWERS_MAX:
+            flight.halve()
+        else:
+            while flight.parts:
+                self._dead_letter(flight, flight.part_given_up(), DeadLetterReason.UNRESOLVED, outcome.reason)
+        if not flight.parts and not flight.delivered:
+            lane.bad_streak += 1
+            if lane.bad_streak >= _BAD_STREAK:
+                self._shut(lane.gate, Obstacle.REJECTIONS, "ValidationException", outcome.reason, now)
+
+    def _too_large(self, flight: Flight, outcome: TooLarge, now: float) -> None:
+        self._answered(flight, now)
+        if flight.lane.gate.obstacle is not Obstacle.REJECTIONS:
+            self._open(flight.lane.gate, flight.sent_at, now)
+        flight.lane.failures_in_a_row = 0
+        if len(flight.batch.events) == 1:
+            self._dead_letter(flight, flight.part_given_up(), DeadLetterReason.TOO_LARGE, outcome.reason)
+            return
+        # Half of what was refused, not half of the limit: several such answers at once halve it once.
+        half = max(len(flight.batch.body()) // 2, _SMALLEST_BODY)
+        self.store.max_batch_bytes = min(self.store.max_batch_bytes, half)
+        flight.split()
+
+    def _misconfigured(self, flight: Flight, outcome: Misconfigured, now: float) -> None:
+        flight.throttled = False
+        flight.lane.failures_in_a_row = 0
+        flight.retry_costs_credit = False
+        flight.not_before = now
+        gate = self._sender_gate
+        if outcome.scope is HoldScope.APP_MONITOR:
+            self._answered(flight, now)
+            gate = flight.lane.gate
+        if flight.sent_at >= gate.changed_at:
+            self._shut(gate, Obstacle.SETTING, outcome.code, outcome.message, now)
+
+    def _answered(self, flight: Flight, now: float) -> None:
+        """The service itself answered: the sender's settings are right."""
+        self._open(self._sender_gate, flight.sent_at, now)
+
+    def _dead_letter(self, flight: Flight, batch: SealedBatch, reason: DeadLetterReason, detail: str) -> None:
+        self.store.counters.dead_lettered[reason] += len(batch.events)
+        self.store.losses.note_waiters(batch.events, reason, detail)
+        self._notices.append(
+            DeadLettered(
+                reason,
+                detail,
+                batch.id,
+                batch.app_monitor.id,
+                batch.session_id,
+                batch.user_id,
+                tuple(bytes(event) for event in batch.events),
+            )
+        )
+        self.store.finish(flight, batch)
+
+    # Gates --------------------------------------------------------------------------------------------
+
+    def _shut(self, gate: Gate, obstacle: Obstacle, code: str, message: str, now: float) -> None:
+        self._notices += gate.shut(obstacle, code, message, now)
+        for flight in list(self._chooser.flights()):
+            self._park_if_shut(flight)
+
+    def _park_if_shut(self, flight: Flight) -> None:
+        """Take a waiting flight's slot away while its gate is shut; what was surely not stored reopens."""
+        if flight.state is not FlightState.WAITING or not flight.parts:
+            return
+        gate = self._chooser.gate_of(flight.lane)
+        if gate is None or gate.probe is flight:
+            return
+        if flight.ambiguous:
+            flight.state = FlightState.PARKED
+        else:
+            self.store.unseal(flight)
+
+    def _open(self, gate: Gate, sent_at: float, now: float) -> None:
+        if not gate.is_shut or sent_at < gate.changed_at:
+            return
+        self._notices += gate.open(now)
+        for flight in self._chooser.flights():
+            if flight.state is FlightState.PARKED and self._chooser.gate_of(flight.lane) is None:
+                flight.state = FlightState.WAITING
+                flight.not_before = now
+                flight.failures = 0
+                flight.retry_costs_credit = False
+
+    def _probe_failed(self, gate: Gate, flight: Flight, outcome: Outcome, now: float) -> None:
+        if isinstance(outcome, Rejected) and flight.parts:
+            return  # its halves go on, and decide
+        if gate.obstacle is Obstacle.OUTAGE:
+            wish = outcome.retry_after if isinstance(outcome, Failed) else None
+            gate.probe_failed(now, self._delay(_OUTAGE_AFTER + gate.probes, wish))
+        else:
+            gate.probe_failed(now)
+
+    # Flush and close ----------------------------------------------------------------------------------
+
+    def make_due(self) -> int:
+        """Make all that is open due; return the mark to ask `settled_before` about."""
+        self.store.flush_seq = self.store.next_seq
+        return self.store.flush_seq
+
+    def settled_before(self, mark: int) -> bool:
+        """Tell whether every batch that was opened before the mark has its final outcome."""
+        for lane in self.store.lanes.values():
+            if lane.oldest is not None and lane.oldest.seq < mark:
+                return False
+            if any(flight.seq < mark for flight in lane.flights):
+                return False
+        return True
+
+    def begin_close(self, now: float) -> None:
+        """Make everything due for ever, and try once more what was waiting for a better time."""
+        self.store.flush_seq = 1 << 62
+        for gate in (self._sender_gate, *(lane.gate for lane in self.store.lanes.values())):
+            gate.hurry(now)
+        for flight in self._chooser.flights():
+            if not flight.throttled:
+                flight.not_before = min(flight.not_before, now)
+
+    def abandon(self) -> None:
+        """The close's deadline has come: count all that is left as dropped."""
+        for flight in list(self._chooser.flights()):
+            unknown = flight.state is FlightState.SENDING or flight.ambiguous
+            reason = DropReason.OUTCOME_UNKNOWN if unknown else DropReason.CLOSED
+            flight.state = FlightState.WAITING
+            while flight.parts:
+                batch = flight.part_given_up()
+                self.store.losses.drop(reason, batch.events)
+                self.store.finish(flight, batch)
+                reason = DropReason.CLOSED  # only the first part was ever on its way
+        self.store.drop_open(DropReason.CLOSED)
+
+    # What the world hears -----------------------------------------------------------------------------
+
+    def take_notices(self, now: float, *, all_of_them: bool = False) -> list[Notice]:
+        """Return what happened since the last call; drops gathered, at most once a second."""
+        notices, self._notices = self._notices, []
+        return [*notices, *self.store.losses.take(float("inf") if all_of_them else now)]
+
+    def health(self) -> str:
+        """Return ``ok``, ``outage`` or ``held``."""
+        obstacles = {gate.obstacle for gate, _ in self._chooser.shut_gates()}
+        if obstacles - {Obstacle.OUTAGE}:
+            return "held"
+        return "outage" if obstacles else "ok"
+
+    def stats(self, now: float) -> BufferStats:
+        """Return a snapshot."""
+        store = self.store
+        return snapshot(
+            store.counters,
+            pending_bytes=store.capacity - store.free,
+            max_pending_bytes=store.capacity,
+            open_batches=store.open_batches(),
+            waiters=len(store.waiters) + len(store.granted),
+            rate=self.pacer.rate,
+            max_batch_bytes=store.max_batch_bytes,
+            health=self.health(),
+            holds=tuple(
+                HoldStats(
+                    gate.scope,
+                    gate.app_monitor_id,
+                    gate.code,
+                    gate.message,
+                    now - gate.since,
+                    max(0.0, gate.probe_at - now),
+                )
+                for gate, _ in self._chooser.shut_gates()
+            ),
+        )

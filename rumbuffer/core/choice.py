@@ -1,0 +1,228 @@
+"""The choice: what the next token is spent on.
+
+The scarce thing is the request, so each token is spent as well as it can be, at the moment when it is
+there (late sealing), in this order:
+
+1. batches that were sealed before: throttled ones first, then those whose backoff is over and for
+   which there is retry credit, and the parts of a batch that is being halved (a tenth of the tokens);
+2. probes of shut gates (see `gates`), at most one a second;
+3. a new batch, if a slot is free: three times out of four the one that has been full for longest, and
+   the fourth time the one that has been due for longest, so that quiet sessions do not starve;
+4. a retry without credit, for a token that nobody else wants is not worth saving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rumbuffer.core.flights import Flight, FlightState
+from rumbuffer.core.gates import Gate, Obstacle
+from rumbuffer.core.lanes import Lane, OpenBatch
+from rumbuffer.core.outcomes import HoldScope
+from rumbuffer.core.pacing import Pacer, TokenBucket
+from rumbuffer.core.retry import RetryBudget
+from rumbuffer.core.store import Store
+
+__all__ = ["Chooser"]
+
+_FAR = float("inf")
+
+_OLDEST_DUE_EVERY = 4
+"""One token in so many goes to the oldest due batch (simulated: with full batches alone, 55 busy
+sessions let no quiet batch through in 300 s; with one in four, 20 s at most)."""
+
+_HALVING_SHARE = 0.1
+_HALVING_BURST = 8
+
+_OUTAGE_FLIGHTS = 12
+"""While fewer of its batches have failed, every second probe of an outage is a fresh batch of another
+session, lest a few batches that the service chokes on pass for an outage."""
+
+_FRESH_LOOKED_AT = 16
+_PROBES_PER_SECOND = 1.0
+_PROBES_BURST = 10
+
+
+class Chooser:
+    """Picks what to send. Looks, and changes nothing until `chosen` says that it is being sent."""
+
+    def __init__(self, store: Store, pacer: Pacer, *, retry_budget: float, max_in_flight: int) -> None:
+        self.sender_gate = Gate(HoldScope.SENDER, None)
+        self._store = store
+        self._pacer = pacer
+        self._max_in_flight = max_in_flight
+        self._budget = RetryBudget(retry_budget)
+        self._halving = TokenBucket(pacer.rate * _HALVING_SHARE, _HALVING_BURST)
+        self._probing = TokenBucket(_PROBES_PER_SECOND, _PROBES_BURST)
+        self._turn = 0
+
+    def pick(self, now: float) -> tuple[Flight | OpenBatch | None, float]:
+        """Return what the next token goes to, or when there may be something."""
+        flights = list(self.flights())
+        if sum(flight.state is FlightState.SENDING for flight in flights) >= self._max_in_flight:
+            return None, _FAR
+        resend, costly, wait = self._due_flight(flights, now)
+        if resend is not None:
+            return resend, now
+        probe, probe_wait = self._due_probe(now)
+        wait = min(wait, probe_wait)
+        if probe is not None:
+            return probe, now
+        if self.has_slot():
+            batch, due_wait = self._due_batch(now)
+            wait = min(wait, due_wait)
+            if batch is not None:
+                return batch, now
+        return costly, wait
+
+    def has_slot(self) -> bool:
+        """Tell whether another batch may be sealed."""
+        busy = sum(flight.state is not FlightState.PARKED for flight in self.flights())
+        return busy < self._max_in_flight
+
+    def flights(self) -> Iterator[Flight]:
+        """Go through all flights."""
+        for lane in self._store.lanes.values():
+            yield from lane.flights
+
+    def gate_of(self, lane: Lane) -> Gate | None:
+        """Return the shut gate that the lane stands behind."""
+        if self.sender_gate.is_shut:
+            return self.sender_gate
+        return lane.gate if lane.gate.is_shut else None
+
+    def shut_gates(self) -> list[tuple[Gate, list[Lane]]]:
+        """Return the gates to be probed, each with the lanes to probe it from."""
+        lanes = list(self._store.lanes.values())
+        if self.sender_gate.is_shut:
+            # Open lanes first: what a shut one answers says less.
+            return [(self.sender_gate, sorted(lanes, key=lambda lane: lane.gate.is_shut))]
+        return [(lane.gate, [lane]) for lane in lanes if lane.gate.is_shut]
+
+    def chosen(self, flight: Flight, *, newly_sealed: bool, now: float) -> None:
+        """The flight is being sent: spend what it costs besides the token."""
+        gate = self.gate_of(flight.lane)
+        if gate is not None:
+            self._probing.take(now)
+            gate.probe_sent(flight)
+        elif newly_sealed:
+            self._turn += 1
+            self._store.pressed = bool(self._store.waiters)
+        if newly_sealed:
+            self._budget.earn()
+        elif flight.retry_costs_credit:
+            self._budget.spend()
+        if flight.is_halving:
+            self._halving.take(now)
+
+    # What was sealed before ---------------------------------------------------------------------------
+
+    def _due_flight(self, flights: list[Flight], now: float) -> tuple[Flight | None, Flight | None, float]:
+        """Return the flight to send next, one that has no credit for it, and when the next comes due."""
+        best: Flight | None = None
+        costly: Flight | None = None
+        wait = _FAR
+        halved: set[Lane] = set()
+        has_credit = self._budget.has_credit(now)
+        self._halving.rate = self._pacer.rate * _HALVING_SHARE
+        for flight in sorted(flights, key=_precedence):
+            if flight.is_halving:
+                if flight.lane.suspect and flight.lane in halved:
+                    continue  # one at a time, while nothing of the lane is delivered
+                halved.add(flight.lane)
+            if flight.state is not FlightState.WAITING:
+                continue
+            at = flight.not_before
+            if flight.is_halving:
+                at = max(at, self._halving.next_slot(now))
+            if at > now:
+                wait = min(wait, at)
+            elif flight.retry_costs_credit and not has_credit:
+                costly = costly or flight
+            else:
+                best = best or flight
+        return best, costly, wait
+
+    # What finds out whether a gate may be opened --------------------------------------------------------
+
+    def _due_probe(self, now: float) -> tuple[Flight | OpenBatch | None, float]:
+        """Return what a shut gate is to be tried with."""
+        wait = _FAR
+        for gate, lanes in self.shut_gates():
+            if gate.probe is not None:
+                continue
+            at = max(gate.probe_at, self._probing.next_slot(now))
+            if at > now:
+                if any(lane.flights or lane.oldest for lane in lanes):
+                    wait = min(wait, at)
+                continue
+            candidate = self._probe_of(gate, lanes)
+            if candidate is not None:
+                return candidate, now
+        return None, wait
+
+    def _probe_of(self, gate: Gate, lanes: list[Lane]) -> Flight | OpenBatch | None:
+        for lane in lanes:
+            parked = min(
+                (flight for flight in lane.flights if flight.state is FlightState.PARKED),
+                key=lambda flight: flight.sent_at,
+                default=None,
+            )
+            if parked is None:
+                if lane.oldest is not None:
+                    return lane.oldest
+            elif gate.obstacle is Obstacle.OUTAGE and gate.probes % 2 and len(lane.flights) < _OUTAGE_FLIGHTS:
+                return _fresh(lane) or parked
+            else:
+                return parked
+        return None
+
+    # What is open ---------------------------------------------------------------------------------------
+
+    def _due_batch(self, now: float) -> tuple[OpenBatch | None, float]:
+        """Return the open batch to seal next, or when one comes due."""
+        if self.sender_gate.is_shut:
+            return None, _FAR
+        store = self._store
+        due: OpenBatch | None = None
+        full: OpenBatch | None = None
+        oldest: OpenBatch | None = None
+        wait = _FAR
+        for lane in store.lanes.values():
+            if lane.oldest is None or lane.gate.is_shut or _is_suspect(lane):
+                continue
+            due = _older(due, lane.oldest_due(now, store.linger, store.flush_seq))
+            full = _older(full, lane.oldest_full())
+            oldest = _older(oldest, lane.oldest)
+            wait = min(wait, lane.oldest.opened + store.linger)
+        if full is not None and self._turn % _OLDEST_DUE_EVERY:
+            return full, now
+        if due is None and store.pressed:
+            due = oldest
+        return due, wait
+
+
+def _is_suspect(lane: Lane) -> bool:
+    """Tell whether the bad events of a batch are being looked for and nothing else got through."""
+    return lane.suspect and any(flight.is_halving for flight in lane.flights)
+
+
+def _fresh(lane: Lane) -> OpenBatch | None:
+    """Return an open batch of a session that has nothing in flight."""
+    flying = {flight.session for flight in lane.flights}
+    batch = lane.oldest
+    for _ in range(_FRESH_LOOKED_AT):
+        if batch is None or batch.session not in flying:
+            return batch
+        batch = batch.newer
+    return None
+
+
+def _precedence(flight: Flight) -> tuple[bool, int]:
+    return not flight.throttled, flight.seq
+
+
+def _older(one: OpenBatch | None, other: OpenBatch | None) -> OpenBatch | None:
+    if one is None or other is None:
+        return one or other
+    return one if one.seq < other.seq else other

@@ -1,0 +1,244 @@
+"""Open batches and the lanes that hold them: where events wait, and which batch is the oldest.
+
+A lane is everything that is open for one app monitor. Its batches stand in one doubly linked list in
+the order of their opening. The linger is the same for all, so this is also the order of their
+deadlines: the first is due first, one timer serves them all, and taking any batch out is O(1). No
+heap, no scan, nothing that grows with batches that are gone.
+
+A session's events join its newest open batch. A session has several unsealed batches only when one is
+full or its attributes changed; those know each other (`siblings`), because a session's batches are
+sealed in the order of their opening.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING
+
+from rumbuffer.core.gates import Gate
+from rumbuffer.core.outcomes import HoldScope
+from rumbuffer.core.sealed import SealedBatch
+
+if TYPE_CHECKING:
+    from rumbuffer.core.flights import Flight
+    from rumbuffer.events import AppMonitor, Session
+
+__all__ = ["BATCH_CHARGE", "EVENT_CHARGE", "Lane", "OpenBatch", "attributes_size"]
+
+EVENT_CHARGE = 100
+"""Bytes charged for an event besides its own: object headers and list slots."""
+
+BATCH_CHARGE = 400
+"""Bytes charged for an open batch besides its envelope: the batch, its list, its session."""
+
+_SIBLINGS_LOOKED_AT = 8
+"""How far back a batch with the same session attributes is looked for."""
+
+_ANY_ID = "00000000-0000-0000-0000-000000000000"
+
+
+class OpenBatch:
+    """Events of one session that still wait. `size` is the request body's, if it were sealed now."""
+
+    __slots__ = (
+        "attributes",
+        "charge",
+        "closed",
+        "events",
+        "lane",
+        "newer",
+        "older",
+        "opened",
+        "seq",
+        "session",
+        "siblings",
+        "size",
+    )
+
+    def __init__(self, lane: Lane, session: Session, envelope: int, opened: float, seq: int) -> None:
+        self.lane: Lane | None = lane
+        self.session = session
+        self.attributes: bytes | None = session.encoded_attributes
+        self.events: list[bytes] = []
+        self.size = envelope - 1  # each event brings a comma, and the first needs none
+        self.charge = BATCH_CHARGE + envelope
+        self.opened = opened
+        self.seq = seq
+        self.closed = False
+        self.siblings: deque[OpenBatch] | None = None
+        self.older: OpenBatch | None = None
+        self.newer: OpenBatch | None = None
+
+    def first_of_session(self) -> OpenBatch:
+        """Return the batch of this session that must be sealed first."""
+        return self.siblings[0] if self.siblings else self
+
+
+class Lane:
+    """All open batches of one app monitor, its flights, and the gate that stops its sending."""
+
+    __slots__ = (
+        "app_monitor",
+        "bad_streak",
+        "batch_count",
+        "delivered_sent_at",
+        "envelope_size",
+        "failures_in_a_row",
+        "flights",
+        "full",
+        "gate",
+        "newest",
+        "oldest",
+        "open",
+        "suspect",
+        "urgent",
+    )
+
+    def __init__(self, app_monitor: AppMonitor) -> None:
+        self.app_monitor = app_monitor
+        self.envelope_size = len(SealedBatch(_ANY_ID, app_monitor, _ANY_ID, _ANY_ID, None, ()).body())
+        self.open: dict[str, OpenBatch] = {}  # a session's newest unsealed batch, by the session's key
+        self.batch_count = 0
+        self.oldest: OpenBatch | None = None
+        self.newest: OpenBatch | None = None
+        # Ordered dicts, because a batch leaves from anywhere and the first must be found at once.
+        self.full: OrderedDict[int, OpenBatch] = OrderedDict()
+        self.urgent: OrderedDict[int, OpenBatch] = OrderedDict()
+        self.flights: list[Flight] = []
+        self.gate = Gate(HoldScope.APP_MONITOR, app_monitor.id)
+        self.failures_in_a_row = 0
+        self.delivered_sent_at = float("-inf")
+        """When the newest request that was delivered had been sent."""
+        self.bad_streak = 0
+        """Batches in a row of which the service took no event."""
+        self.suspect = False
+        """Whether the service refused a batch and has delivered nothing since."""
+
+    def envelope_for(self, session: Session) -> int:
+        """Return the size of a body without events for this session."""
+        return self.envelope_size + attributes_size(session.encoded_attributes)
+
+    def joinable(self, session: Session) -> OpenBatch | None:
+        """Return the batch that the session's next event may join.
+
+        An event without session attributes joins any; a batch without adopts the first that it meets.
+        """
+        batch = self.open.get(session.key)
+        if batch is None:
+            return None
+        attributes = session.encoded_attributes
+        if not batch.closed and (attributes is None or attributes == batch.attributes):
+            return batch
+        return self._matching(batch, attributes)
+
+    def _matching(self, newest: OpenBatch, attributes: bytes | None) -> OpenBatch | None:
+        siblings = newest.siblings or (newest,)
+        for age, batch in enumerate(reversed(siblings)):
+            if age == _SIBLINGS_LOOKED_AT:
+                break
+            if not batch.closed and (attributes is None or batch.attributes in (None, attributes)):
+                return batch
+        return None
+
+    def add(self, session: Session, opened: float, seq: int) -> OpenBatch:
+        """Open a batch for the session, the newest of the lane."""
+        batch = OpenBatch(self, session, self.envelope_for(session), opened, seq)
+        earlier = self.open.get(session.key)
+        if earlier is not None:
+            if earlier.siblings is None:
+                earlier.siblings = deque((earlier,))
+            batch.siblings = earlier.siblings
+            batch.siblings.append(batch)
+        self.open[session.key] = batch
+        self._link(batch, self.newest)
+        return batch
+
+    def restore(self, flight: Flight, attributes: bytes | None, events: list[bytes], *, full: bool) -> None:
+        """Put the events of a flight back at the place that they had before they were sealed."""
+        envelope = self.envelope_size + attributes_size(attributes)
+        batch = OpenBatch(self, flight.session, envelope, flight.opened, flight.seq)
+        batch.attributes = attributes
+        batch.events = events
+        batch.size += sum(len(event) + 1 for event in events)
+        batch.charge = flight.charge
+        newer = self.oldest
+        while newer is not None and newer.seq < batch.seq:
+            newer = newer.newer
+        self._link(batch, self.newest if newer is None else newer.older)
+        key = batch.session.key
+        later = self.open.get(key)
+        if later is None:
+            self.open[key] = batch
+        else:
+            if later.siblings is None:
+                later.siblings = deque((later,))
+            batch.siblings = later.siblings
+            batch.siblings.append(batch)
+            in_order = sorted(batch.siblings, key=lambda sibling: sibling.seq)
+            batch.siblings.clear()
+            batch.siblings.extend(in_order)
+        if full:
+            batch.closed = True
+            self.full[batch.seq] = batch
+
+    def _link(self, batch: OpenBatch, older: OpenBatch | None) -> None:
+        """Put a batch into the list behind `older`, at the front where that is `None`."""
+        newer = self.oldest if older is None else older.newer
+        batch.older, batch.newer = older, newer
+        if older is None:
+            self.oldest = batch
+        else:
+            older.newer = batch
+        if newer is None:
+            self.newest = batch
+        else:
+            newer.older = batch
+        self.batch_count += 1
+
+    def remove(self, batch: OpenBatch) -> None:
+        """Take a batch out: it was sealed, or its last event was dropped."""
+        if batch.older is None:
+            self.oldest = batch.newer
+        else:
+            batch.older.newer = batch.newer
+        if batch.newer is None:
+            self.newest = batch.older
+        else:
+            batch.newer.older = batch.older
+        batch.older = batch.newer = batch.lane = None
+        self.batch_count -= 1
+        self.full.pop(batch.seq, None)
+        self.urgent.pop(batch.seq, None)
+        key = batch.session.key
+        if batch.siblings:
+            batch.siblings.remove(batch)  # nearly always the first
+        if self.open.get(key) is batch:
+            if batch.siblings:
+                self.open[key] = batch.siblings[-1]
+            else:
+                del self.open[key]
+
+    def oldest_full(self) -> OpenBatch | None:
+        """Return the batch that has been full for longest."""
+        return _first(self.full)
+
+    def oldest_due(self, now: float, linger: float, flush_seq: int) -> OpenBatch | None:
+        """Return the oldest batch that is due: lingered, or asked for, or full."""
+        oldest = self.oldest
+        if oldest is None:
+            return None
+        if oldest.seq < flush_seq or oldest.opened + linger <= now:
+            return oldest
+        full, urgent = _first(self.full), _first(self.urgent)
+        if full is None or urgent is None:
+            return full or urgent
+        return full if full.seq < urgent.seq else urgent
+
+
+def attributes_size(attributes: bytes | None) -> int:
+    """Return what session attributes add to a request's body."""
+    return 0 if attributes is None else len(b',"SessionMetadata":') + len(attributes)
+
+
+def _first(batches: OrderedDict[int, OpenBatch]) -> OpenBatch | None:
+    return next(iter(batches.values()), None)

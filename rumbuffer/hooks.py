@@ -1,0 +1,108 @@
+"""Notices to the host: the log, and the host's own hooks.
+
+A hook is a callable that takes one notice (see `rumbuffer.core.notices`). It runs on the buffer's
+event loop, outside every lock, and should be quick; one that raises is logged once and never hurts
+delivery.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from rumbuffer.core.notices import (
+    DeadLettered,
+    Dropped,
+    HoldEnded,
+    HoldStarted,
+    Notice,
+    OutageEnded,
+    OutageStarted,
+)
+
+__all__ = ["Hook", "Hooks"]
+
+logger = logging.getLogger("rumbuffer")
+
+Hook: TypeAlias = Callable[[Notice], object]
+
+_LOSSES_LOGGED_EVERY = 60.0
+"""Seconds between two log lines about losses for the same reason; none is left out of the sums."""
+
+
+class Hooks:
+    """Tells the log and the hooks what happened."""
+
+    def __init__(self, hooks: Iterable[Hook]) -> None:
+        self._hooks = tuple(hooks)
+        self._broken: set[int] = set()
+        self._unlogged: dict[str, int] = {}
+        self._details: dict[str, str] = {}
+        self._logged_at: dict[str, float] = {}
+
+    def tell(self, notices: Iterable[Notice], now: float) -> None:
+        """Hand each notice to the log and to every hook."""
+        for notice in notices:
+            self._log(notice, now)
+            for hook in self._hooks:
+                try:
+                    hook(notice)
+                except Exception:
+                    if id(hook) not in self._broken:
+                        self._broken.add(id(hook))
+                        logger.exception("a hook of rumbuffer raised; its later errors are not logged")
+
+    def log_the_rest(self) -> None:
+        """Log the losses whose line was put off."""
+        for key in list(self._unlogged):
+            self._log_losses(key)
+
+    def _log(self, notice: Notice, now: float) -> None:
+        match notice:
+            case Dropped():
+                self._loss(f"dropped ({notice.reason})", notice.count, "", now)
+            case DeadLettered():
+                self._loss(f"dead-lettered ({notice.reason})", len(notice.events), notice.detail, now)
+            case HoldStarted():
+                logger.error(
+                    "rumbuffer holds %s: %s%s; events stay pending and it is tried again",
+                    _what(notice.app_monitor_id),
+                    notice.code,
+                    f": {notice.message}" if notice.message else "",
+                )
+            case HoldEnded():
+                logger.warning(
+                    "rumbuffer sends %s again after a hold of %.0f s",
+                    _what(notice.app_monitor_id),
+                    notice.seconds,
+                )
+            case OutageStarted():
+                logger.warning(
+                    "rumbuffer gets nothing through for %s (%s); events stay pending while it probes",
+                    _what(notice.app_monitor_id),
+                    notice.reason,
+                )
+            case OutageEnded():
+                logger.warning(
+                    "rumbuffer gets %s through again after %.0f s",
+                    _what(notice.app_monitor_id),
+                    notice.seconds,
+                )
+
+    def _loss(self, key: str, count: int, detail: str, now: float) -> None:
+        self._unlogged[key] = self._unlogged.get(key, 0) + count
+        self._details[key] = detail
+        if now >= self._logged_at.get(key, float("-inf")) + _LOSSES_LOGGED_EVERY:
+            self._logged_at[key] = now
+            self._log_losses(key)
+
+    def _log_losses(self, key: str) -> None:
+        detail = self._details.pop(key, "")
+        logger.warning(
+            "rumbuffer lost events: %d %s%s", self._unlogged.pop(key), key, f": {detail}" if detail else ""
+        )
+
+
+def _what(app_monitor_id: str | None) -> str:
+    return "everything" if app_monitor_id is None else f"app monitor {app_monitor_id}"

@@ -1,0 +1,217 @@
+"""The intake: from an offered event to its admission, on any thread.
+
+This runs on every request of somebody's server. An event is checked and encoded outside the lock, and
+admitted under it; nothing is logged and no hook runs inside. The pump is woken only when the core says
+that it has something to do earlier than it planned.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from rumbuffer.core.admission import ACCEPTED, SAMPLED_OUT, Admission, RefusalReason, refusal
+from rumbuffer.core.encoding import EventEncoder, shape_of
+from rumbuffer.core.lanes import Lane
+from rumbuffer.core.store import RoomWaiter, Store
+from rumbuffer.errors import BufferClosed, InvalidEvent
+from rumbuffer.events import AppMonitor, Event, Session, current_session
+from rumbuffer.guard import Guard
+from rumbuffer.ids import new_id
+
+__all__ = ["Intake"]
+
+logger = logging.getLogger("rumbuffer")
+
+
+class Intake:
+    """Takes events into a store. `state` is the buffer's; only while it is ``running`` is anything taken."""
+
+    def __init__(
+        self, store: Store, encoder: EventEncoder, sample_rate: float, wake: Callable[[], None]
+    ) -> None:
+        self.state: str = "new"
+        self.clock: Callable[[], float] = time.monotonic
+        self.guard: Guard = Guard()
+        self._store = store
+        self._encoder = encoder
+        self._sample_rate = sample_rate
+        self._wake = wake
+        self._admit_encoded: Callable[[bytes, Session, Lane, float], Admission] = store.admit
+        self._said: set[str] = set()
+
+    def offer(
+        self,
+        type: str,
+        details: Mapping[str, Any] | str,
+        metadata: Mapping[str, Any] | str | None,
+        id: str | None,
+        timestamp: float | datetime | None,
+        session: Session | None,
+        app_monitor: AppMonitor | None,
+    ) -> Admission:
+        """Check, encode and admit one event. Raises `InvalidEvent`, which its caller counts."""
+        if session.__class__ is not Session or self.state != "running" or self._sample_rate < 1.0:
+            checked = self.session_for(session)
+            if isinstance(checked, Admission):
+                return checked
+            session = checked
+        assert session is not None
+        if id is None and timestamp is None:
+            event = self._encoder.encode(type, details, metadata, new_id(), _now())
+        else:
+            event = self.encode(type, details, metadata, id, timestamp)
+        guard, store, now = self.guard, self._store, self.clock()
+        with guard.lock:
+            if guard.busy:  # this thread interrupted itself, see `Guard`
+                guard.deferred.append(partial(self._admit_deferred, event, session, app_monitor, now))
+                return ACCEPTED
+            guard.busy = True
+            try:
+                lane = store.home if app_monitor is None else self._lane(app_monitor)
+                admission = self._admit_encoded(event, session, lane, now)
+            finally:
+                guard.busy = False
+        if guard.deferred:
+            guard.run_deferred()
+        if store.wake:
+            self._wake()
+        return admission
+
+    def session_for(self, session: Session | None) -> Session | Admission:
+        """Return the session that an event belongs to, or the answer where there is nothing to take."""
+        if self.state != "running":
+            return self.refuse(RefusalReason.FORKED if self.state == "forked" else RefusalReason.NOT_RUNNING)
+        if session is None:
+            session = current_session.get()
+            if session is None:
+                return self.refuse(RefusalReason.NO_SESSION)
+        elif not isinstance(session, Session):
+            raise InvalidEvent("session", "must be a rumbuffer.Session", shape_of(session))
+        if self._sample_rate < 1.0 and session.sample_point >= self._sample_rate:
+            self.guard.run(self._count_sampled_out)
+            return SAMPLED_OUT
+        return session
+
+    def encode(
+        self,
+        type: str,
+        details: Mapping[str, Any] | str,
+        metadata: Mapping[str, Any] | str | None,
+        id: str | None,
+        timestamp: float | datetime | None,
+    ) -> bytes:
+        """Encode an event of which the id or the time may be given. Raises `InvalidEvent`."""
+        return self._encoder.encode_given(
+            type,
+            details,
+            metadata,
+            new_id() if id is None else id,
+            _now() if timestamp is None else timestamp,
+        )
+
+    def admit_waiting(
+        self,
+        waiter: RoomWaiter | None,
+        event: bytes,
+        session: Session,
+        app_monitor: AppMonitor | None,
+        *,
+        urgent: bool,
+    ) -> RoomWaiter | None:
+        """Admit an encoded event for an awaitable, see `Store.admit_waiting`. Raises `InvalidEvent`."""
+        with self.guard:
+            waiter = self._store.admit_waiting(
+                waiter, event, session, self._lane(app_monitor), self.clock(), urgent=urgent
+            )
+        if self._store.wake:
+            self._wake()
+        return waiter
+
+    def withdraw(self, waiter: RoomWaiter) -> None:
+        """Give up waiting for room."""
+        with self.guard:
+            self._store.withdraw(waiter)
+        if self._store.wake:
+            self._wake()
+
+    def stop(self, state: str) -> None:
+        """Take nothing from now on. Inside the guard: an event that is just being admitted gets in."""
+        self.state = state
+        self._admit_encoded = self._refuse_late
+
+    def after_fork(self) -> None:
+        """In a forked child, where another thread may have held the lock for ever."""
+        self.guard = Guard()
+        if self.state != "new":
+            self.state = "forked"
+
+    # Refusals -------------------------------------------------------------------------------------------
+
+    def refuse(self, reason: RefusalReason, error: InvalidEvent | None = None) -> Admission:
+        """Count a refusal, log the first for its reason, and return its admission."""
+        self.count_refusal(reason)
+        key, text = str(reason), ""
+        if error is not None:
+            key, text = f"{reason} {error.field}", str(error)
+        elif reason is RefusalReason.NO_SESSION:
+            text = str(no_session())
+        elif reason in (RefusalReason.NOT_RUNNING, RefusalReason.FORKED):
+            text = str(BufferClosed(self.state))
+        if text:
+            self.say_once(key, f"rumbuffer refused an event: {text}")
+        return refusal(reason, error)
+
+    def count_refusal(self, reason: RefusalReason) -> None:
+        """Count an event as refused."""
+        self.guard.run(partial(self._add_refusal, reason))
+
+    def say_once(self, key: str, text: str, *, exc_info: bool = False) -> None:
+        """Log a warning, the first time that its key comes up."""
+        if key not in self._said:
+            self._said.add(key)
+            logger.warning("%s (said once; later ones are counted)", text, exc_info=exc_info)
+
+    def _add_refusal(self, reason: RefusalReason) -> None:
+        self._store.counters.refused[reason] += 1
+
+    def _count_sampled_out(self) -> None:
+        self._store.counters.sampled_out += 1
+
+    def _refuse_late(self, event: bytes, session: Session, lane: Lane, now: float) -> Admission:
+        """Stand in for the store's `admit` once the buffer closes: the caller saw it running just before."""
+        self._add_refusal(RefusalReason.NOT_RUNNING)
+        self._store.forget_if_idle(lane)
+        return refusal(RefusalReason.NOT_RUNNING)
+
+    def _admit_deferred(
+        self, event: bytes, session: Session, app_monitor: AppMonitor | None, now: float
+    ) -> None:
+        self._store.admit_or_drop(event, session, self._lane(app_monitor), now)
+
+    def _lane(self, app_monitor: AppMonitor | None) -> Lane:
+        if app_monitor is None:
+            return self._store.home
+        if not isinstance(app_monitor, AppMonitor):
+            raise InvalidEvent("app_monitor", "must be a rumbuffer.AppMonitor", shape_of(app_monitor))
+        return self._store.lane_for(app_monitor)
+
+
+def check_event(event: object) -> None:
+    """Raise `InvalidEvent` for what is no event."""
+    if not isinstance(event, Event):
+        raise InvalidEvent("event", "must be a rumbuffer.Event", shape_of(event))
+
+
+def no_session() -> InvalidEvent:
+    """Return the error for an event that belongs to no session."""
+    return InvalidEvent("session", "must be given, or be the current one (rumbuffer.current_session)", "none")
+
+
+def _now() -> float:
+    """Return the time as events carry it: seconds since the epoch, to the millisecond."""
+    return time.time_ns() // 1_000_000 / 1000
