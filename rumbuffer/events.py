@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 import zlib
 from collections.abc import Mapping
@@ -13,16 +12,10 @@ from typing import Any, Self
 
 import orjson
 
-from rumbuffer.core.encoding import embedded_json, shape_of
+from rumbuffer.core.encoding import UUID_RULE, embedded_json, is_uuid, shape_of
 from rumbuffer.errors import InvalidEvent, InvalidSetting
 
 __all__ = ["NIL_USER_ID", "AppMonitor", "Event", "Session", "current_session"]
-
-# The service checks the pattern, botocore only the length (model rum/2018-05-10, 2026-11).
-_is_uuid = re.compile(
-    r"[a-fA-F0-9]{8}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{12}"
-).fullmatch
-_UUID_RULE = "must be a UUID of 36 characters (8-4-4-4-12 hexadecimal digits)"
 
 NIL_USER_ID = "00000000-0000-0000-0000-000000000000"
 """What the browser client sends as the user's id where it may not set cookies."""
@@ -45,8 +38,8 @@ class AppMonitor:
     """The constant bytes before `userId` and after the events in a request's body."""
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.id, str) and _is_uuid(self.id)):
-            raise InvalidSetting("AppMonitor.id", _UUID_RULE, shape_of(self.id))
+        if not (isinstance(self.id, str) and is_uuid(self.id)):
+            raise InvalidSetting("AppMonitor.id", UUID_RULE, shape_of(self.id))
         details = {"id": self.id}
         for name in ("name", "version"):
             value = getattr(self, name)
@@ -101,10 +94,10 @@ class Session:
         user_id: str = NIL_USER_ID,
         attributes: Mapping[str, Any] | str | None = None,
     ) -> None:
-        if not (isinstance(id, str) and _is_uuid(id)):
-            raise InvalidEvent("session.id", _UUID_RULE, shape_of(id))
-        if not (isinstance(user_id, str) and _is_uuid(user_id)):
-            raise InvalidEvent("session.user_id", _UUID_RULE, shape_of(user_id))
+        if not (isinstance(id, str) and is_uuid(id)):
+            raise InvalidEvent("session.id", UUID_RULE, shape_of(id))
+        if not (isinstance(user_id, str) and is_uuid(user_id)):
+            raise InvalidEvent("session.user_id", UUID_RULE, shape_of(user_id))
         put = object.__setattr__
         put(self, "id", id)
         put(self, "user_id", user_id)

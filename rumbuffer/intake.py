@@ -21,7 +21,7 @@ from rumbuffer.core.store import RoomWaiter, Store
 from rumbuffer.errors import BufferClosed, InvalidEvent
 from rumbuffer.events import AppMonitor, Event, Session, current_session
 from rumbuffer.guard import Guard
-from rumbuffer.ids import new_id
+from rumbuffer.ids import new_id_bytes
 
 __all__ = ["Intake"]
 
@@ -62,7 +62,9 @@ class Intake:
             session = checked
         assert session is not None
         if id is None and timestamp is None:
-            event = self._encoder.encode(type, details, metadata, new_id(), _now())
+            event = self._encoder.encode(
+                type, details, metadata, new_id_bytes(), time.time_ns() // 1_000_000 / 1000
+            )
         else:
             event = self.encode(type, details, metadata, id, timestamp)
         guard, store, now = self.guard, self._store, self.clock()
@@ -110,8 +112,8 @@ class Intake:
             type,
             details,
             metadata,
-            new_id() if id is None else id,
-            _now() if timestamp is None else timestamp,
+            new_id_bytes() if id is None else id,
+            time.time_ns() // 1_000_000 / 1000 if timestamp is None else timestamp,
         )
 
     def admit_waiting(
@@ -210,8 +212,3 @@ def check_event(event: object) -> None:
 def no_session() -> InvalidEvent:
     """Return the error for an event that belongs to no session."""
     return InvalidEvent("session", "must be given, or be the current one (rumbuffer.current_session)", "none")
-
-
-def _now() -> float:
-    """Return the time as events carry it: seconds since the epoch, to the millisecond."""
-    return time.time_ns() // 1_000_000 / 1000
