@@ -122,6 +122,9 @@ def check_seconds(name: str, value: object) -> None:
     _number(name, value, 0.0)
 
 
+_TOO_MUCH = 1e15
+
+
 def _whole(name: str, value: object, lowest: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidSetting(name, "must be a whole number", shape_of(value))
@@ -135,7 +138,7 @@ def _number(
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidSetting(name, "must be a number", shape_of(value))
     low_enough = value > lowest if exclusive else value >= lowest
-    if not (math.isfinite(value) and low_enough and value <= highest):
+    if not (low_enough and value <= highest and value < _TOO_MUCH):
         bound = f"above {lowest:g}" if exclusive else f"at least {lowest:g}"
         top = "" if highest == math.inf else f" and at most {highest:g}"
         raise InvalidSetting(name, f"must be a finite number, {bound}{top}", f"{value:g}")

@@ -157,10 +157,7 @@ class Batcher:
             if event.__class__ is TrackedEvent:
                 self.delivered.append((event.waiter, batch.id))
         self.store.finish(flight, batch)
-        for other in lane.flights:
-            # The service takes requests again: nobody waits longer for having been throttled.
-            if other.throttled and other.sent_at <= sent_at:
-                other.not_before = min(other.not_before, now)
+        self._end_long_search(flight, "")
 
     def _throttled(self, flight: Flight, outcome: Throttled, now: float) -> None:
         self.store.counters.throttled += 1
@@ -216,15 +213,19 @@ class Batcher:
         flight.halving_answers += 1
         if len(flight.batch.events) == 1:
             self._dead_letter(flight, flight.part_given_up(), DeadLetterReason.INVALID, outcome.reason)
-        elif flight.halving_answers < _HALVING_ANSWERS_MAX:
-            flight.halve()
         else:
-            while flight.parts:
-                self._dead_letter(flight, flight.part_given_up(), DeadLetterReason.UNRESOLVED, outcome.reason)
+            flight.halve()
+        self._end_long_search(flight, outcome.reason)
         if not flight.parts and not flight.delivered:
             lane.bad_streak += 1
             if lane.bad_streak >= _BAD_STREAK:
                 self._shut(lane.gate, Obstacle.REJECTIONS, "ValidationException", outcome.reason, now)
+
+    def _end_long_search(self, flight: Flight, detail: str) -> None:
+        """Give up what is left of a batch whose bad events take too many requests to find."""
+        if flight.halving_answers >= _HALVING_ANSWERS_MAX:
+            while flight.parts:
+                self._dead_letter(flight, flight.part_given_up(), DeadLetterReason.UNRESOLVED, detail)
 
     def _too_large(self, flight: Flight, outcome: TooLarge, now: float) -> None:
         self._answered(flight, now)
@@ -285,6 +286,8 @@ class Batcher:
         gate = self._chooser.gate_of(flight.lane)
         if gate is None or gate.probe is flight:
             return
+        if flight.lane.gate.probe is flight:  # parked by the sender's gate in the midst of its probe
+            flight.lane.gate.probe = None
         if flight.ambiguous:
             flight.state = FlightState.PARKED
         else:
@@ -317,7 +320,7 @@ class Batcher:
         self.store.flush_seq = self.store.next_seq
         return self.store.flush_seq
 
-    def settled_before(self, mark: int) -> bool:
+    def settled_before(self, mark: float) -> bool:
         """Tell whether every batch that was opened before the mark has its final outcome."""
         for lane in self.store.lanes.values():
             if lane.oldest is not None and lane.oldest.seq < mark:

@@ -34,9 +34,10 @@ sessions let no quiet batch through in 300 s; with one in four, 20 s at most).""
 _HALVING_SHARE = 0.1
 _HALVING_BURST = 8
 
-_OUTAGE_FLIGHTS = 12
-"""While fewer of its batches have failed, every second probe of an outage is a fresh batch of another
-session, lest a few batches that the service chokes on pass for an outage."""
+_FRESH_PROBES = ((12, 2), (32, 8))
+"""While fewer than 12 batches of an app monitor are in flight, every second probe of its outage is a
+fresh batch of another session, and every eighth while fewer than 32 are: a few batches that the service
+chokes on must not pass for an outage for ever, and in a true one little should be sealed."""
 
 _FRESH_LOOKED_AT = 16
 _PROBES_PER_SECOND = 1.0
@@ -171,7 +172,7 @@ class Chooser:
             if parked is None:
                 if lane.oldest is not None:
                     return lane.oldest
-            elif gate.obstacle is Obstacle.OUTAGE and gate.probes % 2 and len(lane.flights) < _OUTAGE_FLIGHTS:
+            elif gate.obstacle is Obstacle.OUTAGE and _wants_fresh(gate, lane):
                 return _fresh(lane) or parked
             else:
                 return parked
@@ -207,6 +208,13 @@ def _is_suspect(lane: Lane) -> bool:
     return lane.suspect and any(flight.is_halving for flight in lane.flights)
 
 
+def _wants_fresh(gate: Gate, lane: Lane) -> bool:
+    for fewer_than, every in _FRESH_PROBES:
+        if len(lane.flights) < fewer_than:
+            return gate.probes % every == every - 1
+    return False
+
+
 def _fresh(lane: Lane) -> OpenBatch | None:
     """Return an open batch of a session that has nothing in flight."""
     flying = {flight.session for flight in lane.flights}
@@ -218,7 +226,7 @@ def _fresh(lane: Lane) -> OpenBatch | None:
     return None
 
 
-def _precedence(flight: Flight) -> tuple[bool, int]:
+def _precedence(flight: Flight) -> tuple[bool, float]:
     return not flight.throttled, flight.seq
 
 

@@ -119,13 +119,14 @@ def _seconds(value: object) -> float | int:
         value = value.timestamp()
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidEvent("timestamp", "must be seconds since the epoch or a datetime", shape_of(value))
-    if not (math.isfinite(value) and 0 <= value < _LATEST_TIMESTAMP):
+    if not 0 <= value < _LATEST_TIMESTAMP:  # nor NaN
         raise InvalidEvent(
             "timestamp",
             f"must be seconds since the epoch, from 0 to {_LATEST_TIMESTAMP - 1} (are these milliseconds?)",
             f"{type(value).__name__} out of range",
         )
-    return value if isinstance(value, int) else round(value, 3)
+    # A number of its plain type, for a subclass (NumPy's, say) is nothing that orjson takes.
+    return int(value) if isinstance(value, int) else round(float(value), 3)
 
 
 def _id_bytes(id: object) -> bytes:

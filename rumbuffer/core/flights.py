@@ -91,7 +91,7 @@ class Flight:
         batch: SealedBatch,
         session: Session,
         *,
-        seq: int,
+        seq: float,
         opened: float,
         charge: int,
         now: float,

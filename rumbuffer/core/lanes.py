@@ -55,7 +55,7 @@ class OpenBatch:
         "size",
     )
 
-    def __init__(self, lane: Lane, session: Session, envelope: int, opened: float, seq: int) -> None:
+    def __init__(self, lane: Lane, session: Session, envelope: int, opened: float, seq: float) -> None:
         self.lane: Lane | None = lane
         self.session = session
         self.attributes: bytes | None = session.encoded_attributes
@@ -102,8 +102,8 @@ class Lane:
         self.oldest: OpenBatch | None = None
         self.newest: OpenBatch | None = None
         # Ordered dicts, because a batch leaves from anywhere and the first must be found at once.
-        self.full: OrderedDict[int, OpenBatch] = OrderedDict()
-        self.urgent: OrderedDict[int, OpenBatch] = OrderedDict()
+        self.full: OrderedDict[float, OpenBatch] = OrderedDict()
+        self.urgent: OrderedDict[float, OpenBatch] = OrderedDict()
         self.flights: list[Flight] = []
         self.gate = Gate(HoldScope.APP_MONITOR, app_monitor.id)
         self.failures_in_a_row = 0
@@ -140,7 +140,7 @@ class Lane:
                 return batch
         return None
 
-    def add(self, session: Session, opened: float, seq: int) -> OpenBatch:
+    def add(self, session: Session, opened: float, seq: float) -> OpenBatch:
         """Open a batch for the session, the newest of the lane."""
         batch = OpenBatch(self, session, self.envelope_for(session), opened, seq)
         earlier = self.open.get(session.key)
@@ -153,7 +153,7 @@ class Lane:
         self._link(batch, self.newest)
         return batch
 
-    def restore(self, flight: Flight, attributes: bytes | None, events: list[bytes], *, full: bool) -> None:
+    def restore(self, flight: Flight, attributes: bytes | None, events: list[bytes]) -> OpenBatch:
         """Put the events of a flight back at the place that they had before they were sealed."""
         envelope = self.envelope_size + attributes_size(attributes)
         batch = OpenBatch(self, flight.session, envelope, flight.opened, flight.seq)
@@ -177,9 +177,19 @@ class Lane:
             in_order = sorted(batch.siblings, key=lambda sibling: sibling.seq)
             batch.siblings.clear()
             batch.siblings.extend(in_order)
-        if full:
-            batch.closed = True
-            self.full[batch.seq] = batch
+        return batch
+
+    def renumber(self, batch: OpenBatch, seq: float) -> None:
+        """Change a batch's number without changing its place."""
+        for queue in (self.full, self.urgent):
+            if queue.pop(batch.seq, None) is not None:
+                queue[seq] = batch
+        batch.seq = seq
+
+    @property
+    def has_record(self) -> bool:
+        """Whether the service refused something of it, and has delivered nothing since."""
+        return self.gate.is_shut or self.bad_streak > 0 or self.failures_in_a_row > 0
 
     def _link(self, batch: OpenBatch, older: OpenBatch | None) -> None:
         """Put a batch into the list behind `older`, at the front where that is `None`."""
@@ -222,7 +232,7 @@ class Lane:
         """Return the batch that has been full for longest."""
         return _first(self.full)
 
-    def oldest_due(self, now: float, linger: float, flush_seq: int) -> OpenBatch | None:
+    def oldest_due(self, now: float, linger: float, flush_seq: float) -> OpenBatch | None:
         """Return the oldest batch that is due: lingered, or asked for, or full."""
         oldest = self.oldest
         if oldest is None:
@@ -240,5 +250,5 @@ def attributes_size(attributes: bytes | None) -> int:
     return 0 if attributes is None else len(b',"SessionMetadata":') + len(attributes)
 
 
-def _first(batches: OrderedDict[int, OpenBatch]) -> OpenBatch | None:
+def _first(batches: OrderedDict[float, OpenBatch]) -> OpenBatch | None:
     return next(iter(batches.values()), None)

@@ -12,13 +12,14 @@ back if it does not want it any more, so that a cancelled `put()` was never admi
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rumbuffer.core.admission import ACCEPTED, Admission, RefusalReason, refusal
 from rumbuffer.core.counters import Counters
-from rumbuffer.core.flights import Flight
+from rumbuffer.core.flights import Flight, TrackedEvent
 from rumbuffer.core.lanes import BATCH_CHARGE, EVENT_CHARGE, Lane, OpenBatch, attributes_size
 from rumbuffer.core.losses import Losses
 from rumbuffer.core.notices import DropReason
@@ -33,13 +34,17 @@ __all__ = ["RoomWaiter", "Store"]
 _FAR = float("inf")
 _AT_ONCE = -1.0
 
+_LANES_REMEMBERED = 256
+"""App monitors may come from clients' requests; what is remembered of them must have a bound."""
+
 
 class RoomWaiter:
     """A `put()` that waits for `needed` bytes; `granted` once they are reserved for it."""
 
-    __slots__ = ("granted", "needed")
+    __slots__ = ("granted", "lane", "needed")
 
-    def __init__(self, needed: int) -> None:
+    def __init__(self, lane: Lane, needed: int) -> None:
+        self.lane = lane
         self.needed = needed
         self.granted = False
 
@@ -95,8 +100,13 @@ class Store:
         return lane
 
     def forget_if_idle(self, lane: Lane) -> None:
-        """Let go of the lane of a foreign app monitor when nothing is left in it."""
-        if lane is not self.home and lane.oldest is None and not lane.flights:
+        """Let go of the lane of a foreign app monitor when nothing is left in it.
+
+        One that the service refused lately is remembered, unless there are very many.
+        """
+        if lane is self.home or lane.oldest is not None or lane.flights:
+            return
+        if not lane.has_record or len(self.lanes) > _LANES_REMEMBERED:
             self.lanes.pop(lane.app_monitor, None)
 
     def open_batches(self) -> int:
@@ -142,6 +152,7 @@ class Store:
                 return
         except InvalidEvent:
             pass
+        self.forget_if_idle(lane)
         self.counters.accepted += 1
         self.losses.drop(DropReason.OVERFLOW, (event,))
 
@@ -164,7 +175,7 @@ class Store:
         if waiter is not None:
             self._unreserve(waiter)
         elif self.waiters or self._cost(event, session, lane) > self.free:
-            waiter = RoomWaiter(worst)
+            waiter = RoomWaiter(lane, worst)
             self.waiters.append(waiter)
             self._press()
             return waiter
@@ -181,6 +192,7 @@ class Store:
             self._unreserve(waiter)
         else:
             self.waiters.remove(waiter)
+        self.forget_if_idle(waiter.lane)
         self._grant()
 
     def _admit_slowly(self, event: bytes, session: Session, lane: Lane, now: float) -> Admission:
@@ -261,6 +273,8 @@ class Store:
         crowded = lane.joinable(session)
         if crowded is not None:  # it has no room for the event
             self._close(crowded)
+        # An eviction for this very event may just have emptied the lane, and let it be forgotten.
+        self.lanes[lane.app_monitor] = lane
         batch = lane.add(session, now, self.next_seq)
         self.next_seq += 1
         self.free -= batch.charge
@@ -337,6 +351,7 @@ class Store:
         batch = batch.first_of_session()
         lane = batch.lane
         assert lane is not None
+        seq = batch.seq
         events, charge = self._taken(batch, lane)
         sealed = SealedBatch(
             batch_id,
@@ -346,9 +361,7 @@ class Store:
             batch.attributes,
             tuple(events),
         )
-        flight = Flight(
-            lane, sealed, batch.session, seq=batch.seq, opened=batch.opened, charge=charge, now=now
-        )
+        flight = Flight(lane, sealed, batch.session, seq=seq, opened=batch.opened, charge=charge, now=now)
         self.fixed += charge + event_charges(events)
         self.counters.pending -= len(events)
         self.counters.in_flight += len(events)
@@ -361,7 +374,7 @@ class Store:
             lane.remove(batch)
             return batch.events, batch.charge
         # Only after the limit was halved: the rest stays, and is due.
-        size = lane.envelope_for(batch.session) - 1
+        size = lane.envelope_size + attributes_size(batch.attributes) - 1
         count = 0
         for event in batch.events:
             size += len(event) + 1
@@ -374,6 +387,8 @@ class Store:
         if not batch.events:
             lane.remove(batch)
             return events, batch.charge
+        # Its place is right behind what was taken, also if that should come back.
+        lane.renumber(batch, math.nextafter(batch.seq, math.inf))
         self._close(batch)
         return events, 0
 
@@ -385,7 +400,11 @@ class Store:
         self.counters.in_flight -= len(events)
         self.counters.pending += len(events)
         flight.lane.flights.remove(flight)
-        flight.lane.restore(flight, attributes, events, full=len(events) >= self.max_batch_events)
+        batch = flight.lane.restore(flight, attributes, events)
+        if len(events) >= self.max_batch_events:
+            self._close(batch)
+        if any(event.__class__ is TrackedEvent for event in events):
+            flight.lane.urgent[batch.seq] = batch
 
     def finish(self, flight: Flight, batch: SealedBatch) -> None:
         """Free what the events of a part were charged: they have their final outcome."""
