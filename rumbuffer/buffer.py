@@ -27,6 +27,7 @@ from rumbuffer.events import AppMonitor, Event, Session
 from rumbuffer.hooks import Hook, Hooks
 from rumbuffer.ids import new_id
 from rumbuffer.intake import Intake, check_event, no_session
+from rumbuffer.log import log
 from rumbuffer.pump import DeliveryWaiter, Pump
 from rumbuffer.reports import CloseReport, Delivery, FlushReport
 from rumbuffer.sender import Sender
@@ -42,7 +43,6 @@ from rumbuffer.settings import (
 
 __all__ = ["RumBuffer"]
 
-logger = logging.getLogger("rumbuffer")
 
 _FOR_EVER = 1 << 62
 
@@ -457,7 +457,7 @@ class RumBuffer:
         left = self._store.counters.pending + self._store.counters.in_flight
         self._intake.state = "closed"
         self._intake.guard.run(self._batcher.abandon)
-        logger.warning("rumbuffer lost %d events: the event loop ended without aclose()", left)
+        log(logging.WARNING, "rumbuffer lost %d events: the event loop ended without aclose()", left)
 
     def _after_fork(self) -> None:
         """In a forked child: the parent owns what is in the buffer, and its loop and sockets."""

@@ -20,10 +20,10 @@ from rumbuffer.core.notices import (
     OutageEnded,
     OutageStarted,
 )
+from rumbuffer.log import log
 
 __all__ = ["Hook", "Hooks"]
 
-logger = logging.getLogger("rumbuffer")
 
 Hook: TypeAlias = Callable[[Notice], object]
 
@@ -48,10 +48,14 @@ class Hooks:
             for hook in self._hooks:
                 try:
                     hook(notice)
-                except Exception:
+                except Exception:  # noqa: BLE001 - logged with its traceback
                     if id(hook) not in self._broken:
                         self._broken.add(id(hook))
-                        logger.exception("a hook of rumbuffer raised; its later errors are not logged")
+                        log(
+                            logging.ERROR,
+                            "a hook of rumbuffer raised; its later errors are not logged",
+                            exc_info=True,
+                        )
 
     def log_the_rest(self) -> None:
         """Log the losses whose line was put off."""
@@ -65,26 +69,30 @@ class Hooks:
             case DeadLettered():
                 self._loss(f"dead-lettered ({notice.reason})", len(notice.events), notice.detail, now)
             case HoldStarted():
-                logger.error(
+                log(
+                    logging.ERROR,
                     "rumbuffer holds %s: %s%s; events stay pending and it is tried again",
                     _what(notice.app_monitor_id),
                     notice.code,
                     f": {notice.message}" if notice.message else "",
                 )
             case HoldEnded():
-                logger.warning(
+                log(
+                    logging.WARNING,
                     "rumbuffer sends %s again after a hold of %.0f s",
                     _what(notice.app_monitor_id),
                     notice.seconds,
                 )
             case OutageStarted():
-                logger.warning(
+                log(
+                    logging.WARNING,
                     "rumbuffer gets nothing through for %s (%s); events stay pending while it probes",
                     _what(notice.app_monitor_id),
                     notice.reason,
                 )
             case OutageEnded():
-                logger.warning(
+                log(
+                    logging.WARNING,
                     "rumbuffer gets %s through again after %.0f s",
                     _what(notice.app_monitor_id),
                     notice.seconds,
@@ -99,8 +107,12 @@ class Hooks:
 
     def _log_losses(self, key: str) -> None:
         detail = self._details.pop(key, "")
-        logger.warning(
-            "rumbuffer lost events: %d %s%s", self._unlogged.pop(key), key, f": {detail}" if detail else ""
+        log(
+            logging.WARNING,
+            "rumbuffer lost events: %d %s%s",
+            self._unlogged.pop(key),
+            key,
+            f": {detail}" if detail else "",
         )
 
 

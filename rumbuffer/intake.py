@@ -22,10 +22,9 @@ from rumbuffer.errors import BufferClosed, InvalidEvent
 from rumbuffer.events import AppMonitor, Event, Session, current_session
 from rumbuffer.guard import Guard
 from rumbuffer.ids import new_id_bytes
+from rumbuffer.log import log
 
 __all__ = ["Intake"]
-
-logger = logging.getLogger("rumbuffer")
 
 
 class Intake:
@@ -176,7 +175,7 @@ class Intake:
         """Log a warning, the first time that its key comes up."""
         if key not in self._said:
             self._said.add(key)
-            logger.warning("%s (said once; later ones are counted)", text, exc_info=exc_info)
+            log(logging.WARNING, "%s (said once; later ones are counted)", text, exc_info=exc_info)
 
     def _add_refusal(self, reason: RefusalReason) -> None:
         self._store.counters.refused[reason] += 1

@@ -19,12 +19,12 @@ from rumbuffer.core.store import RoomWaiter
 from rumbuffer.errors import DeliveryError
 from rumbuffer.guard import Guard
 from rumbuffer.hooks import Hooks
+from rumbuffer.log import log
 from rumbuffer.reports import Delivery
 from rumbuffer.sender import Sender
 
 __all__ = ["DeliveryWaiter", "Pump"]
 
-logger = logging.getLogger("rumbuffer")
 
 Result = TypeVar("Result")
 
@@ -105,12 +105,12 @@ class Pump:
         if tasks:
             _, stuck = await asyncio.wait(tasks, timeout=_CLEAN_UP)
             if stuck:
-                logger.error("rumbuffer: %d sends ignored their cancellation at the close", len(stuck))
+                log(logging.ERROR, "rumbuffer: %d sends ignored their cancellation at the close", len(stuck))
         try:
             async with asyncio.timeout(_CLEAN_UP):
                 await self._sender.aclose()
-        except Exception:
-            logger.exception("rumbuffer: the sender could not be closed")
+        except Exception:  # noqa: BLE001 - logged with its traceback
+            log(logging.ERROR, "rumbuffer: the sender could not be closed", exc_info=True)
 
     # The task -----------------------------------------------------------------------------------------
 
@@ -121,9 +121,9 @@ class Pump:
             self._awake.clear()
             try:
                 until = self._turn()
-            except Exception:
+            except Exception:  # noqa: BLE001 - logged with its traceback
                 self.failed = True
-                logger.exception("rumbuffer: a defect; please report it")
+                log(logging.ERROR, "rumbuffer: a defect; please report it", exc_info=True)
                 until = self._clock() + _AFTER_A_DEFECT
             await self._sleep(until)
 
@@ -131,8 +131,13 @@ class Pump:
         try:
             await self._sender.start(max_in_flight=self._max_in_flight)
             self._sender_started = True
-        except Exception:
-            logger.exception("rumbuffer: the sender did not start; trying again in %d s", _SENDER_START_AGAIN)
+        except Exception:  # noqa: BLE001 - logged with its traceback
+            log(
+                logging.ERROR,
+                "rumbuffer: the sender did not start; trying again in %d s",
+                _SENDER_START_AGAIN,
+                exc_info=True,
+            )
             await asyncio.sleep(_SENDER_START_AGAIN)
 
     def _turn(self) -> float:
@@ -166,9 +171,13 @@ class Pump:
                 outcome = answer
             else:
                 outcome = Failed(f"the sender returned {type(answer).__name__}, which is no outcome")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - logged with its traceback
             outcome = Failed(type(error).__name__)
-            logger.exception("rumbuffer: the sender raised instead of answering with an outcome")
+            log(
+                logging.ERROR,
+                "rumbuffer: the sender raised instead of answering with an outcome",
+                exc_info=True,
+            )
         finally:
             with self._guard:
                 self._batcher.settle(flight, outcome, self._clock())

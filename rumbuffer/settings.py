@@ -18,10 +18,10 @@ from typing import Any, Literal, TypeAlias
 from rumbuffer.core.encoding import shape_of
 from rumbuffer.errors import InvalidSetting
 from rumbuffer.events import AppMonitor
+from rumbuffer.log import log
 
 __all__ = ["Limits", "Overflow", "Pacing", "RetryPolicy"]
 
-logger = logging.getLogger("rumbuffer")
 
 Oversize: TypeAlias = Literal["refuse", "send"]
 
@@ -235,4 +235,4 @@ def _made(group: type, values: dict[str, Any]) -> Any:
 def _warn_unknown(variable: str) -> None:
     near = difflib.get_close_matches(variable, [_PREFIX + name for name in _VARIABLES], n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    logger.warning("the environment variable %s means nothing to rumbuffer%s", variable, hint)
+    log(logging.WARNING, "the environment variable %s means nothing to rumbuffer%s", variable, hint)

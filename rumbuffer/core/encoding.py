@@ -49,11 +49,14 @@ def shape_of(value: object) -> str:
     kind = type(value).__name__
     if value is None or isinstance(value, bool):
         return kind
-    if isinstance(value, (str, bytes, bytearray)):
-        unit = "characters" if isinstance(value, str) else "bytes"
-        return f"{kind} of {len(value)} {unit}"
-    if isinstance(value, (Mapping, list, tuple, set, frozenset)):
-        return f"{kind} of {len(value)} members"
+    try:
+        if isinstance(value, (str, bytes, bytearray)):
+            unit = "characters" if isinstance(value, str) else "bytes"
+            return f"{kind} of {len(value)} {unit}"
+        if isinstance(value, (Mapping, list, tuple, set, frozenset)):
+            return f"{kind} of {len(value)} members"
+    except Exception:  # noqa: BLE001 - a class of the user's may do anything when it is asked for its size
+        return f"{kind} of unknown size"
     return kind
 
 
@@ -62,20 +65,16 @@ def json_text(field: str, value: object) -> str:
 
     A text is returned as it is. Raises `InvalidEvent` naming `field`.
     """
-    if isinstance(value, dict):
-        pass
-    elif isinstance(value, str):
+    if isinstance(value, str):
         return _checked_text(field, value)
-    elif isinstance(value, Mapping):
-        value = dict(value)
-    else:
+    if not isinstance(value, Mapping):
         raise InvalidEvent(field, "must be a mapping or a JSON text that holds an object", shape_of(value))
     try:
-        return _dumps(value).decode()
-    except (TypeError, ValueError, RecursionError) as error:
-        # orjson raises JSONEncodeError, a TypeError, on what JSON cannot hold; its texts name types
-        # and limits, not content.
+        return _dumps(value if isinstance(value, dict) else dict(value)).decode()
+    except orjson.JSONEncodeError as error:  # its texts name types and limits, not content
         raise InvalidEvent(field, f"must hold only JSON values ({error})", shape_of(value)) from None
+    except Exception as error:  # noqa: BLE001 - a mapping of the user's may do anything when it is read
+        raise InvalidEvent(field, f"must be readable ({type(error).__name__})", shape_of(value)) from None
 
 
 def embedded_json(field: str, value: object) -> bytes:
@@ -113,20 +112,23 @@ def _no_constants(name: str) -> NoReturn:
 
 def _seconds(value: object) -> float | int:
     """Check a timestamp; seconds since the epoch, to the millisecond as botocore sends them."""
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            value = value.replace(tzinfo=UTC)
-        value = value.timestamp()
-    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, datetime)):
         raise InvalidEvent("timestamp", "must be seconds since the epoch or a datetime", shape_of(value))
-    if not 0 <= value < _LATEST_TIMESTAMP:  # nor NaN
+    try:
+        if isinstance(value, datetime):
+            value = (value.replace(tzinfo=UTC) if value.tzinfo is None else value).timestamp()
+        # A number of its plain type, for a subclass (NumPy's, say) is nothing that orjson takes.
+        seconds = int(value) if isinstance(value, int) else round(float(value), 3)
+    except Exception as error:  # noqa: BLE001 - NaN has no decimals; a class of the user's may do anything
+        shape = f"{type(value).__name__} ({type(error).__name__})"
+        raise InvalidEvent("timestamp", "must be a finite number of seconds or a datetime", shape) from None
+    if not 0 <= seconds < _LATEST_TIMESTAMP:  # nor NaN
         raise InvalidEvent(
             "timestamp",
             f"must be seconds since the epoch, from 0 to {_LATEST_TIMESTAMP - 1} (are these milliseconds?)",
             f"{type(value).__name__} out of range",
         )
-    # A number of its plain type, for a subclass (NumPy's, say) is nothing that orjson takes.
-    return int(value) if isinstance(value, int) else round(float(value), 3)
+    return seconds
 
 
 def _id_bytes(id: object) -> bytes:
