@@ -15,20 +15,22 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from rumbuffer.aws import AwsSender
 from rumbuffer.core.admission import ACCEPTED, Admission, RefusalReason
 from rumbuffer.core.batcher import Batcher
 from rumbuffer.core.counters import BufferStats
 from rumbuffer.core.encoding import EventEncoder, shape_of
-from rumbuffer.core.flights import TrackedEvent
+from rumbuffer.core.news import Lost, Waiter
 from rumbuffer.core.pacing import TokenBucket
-from rumbuffer.core.store import RoomWaiter, Store
+from rumbuffer.core.room import RoomWaiter
+from rumbuffer.core.store import Store
 from rumbuffer.errors import BufferClosed, BufferFull, DeliveryError, InvalidEvent, InvalidSetting, WrongLoop
 from rumbuffer.events import AppMonitor, Event, Session
 from rumbuffer.hooks import Hook, Hooks
 from rumbuffer.ids import new_id
 from rumbuffer.intake import Intake, check_event, no_session
 from rumbuffer.log import log
-from rumbuffer.pump import DeliveryWaiter, Pump
+from rumbuffer.pump import DeliveryWaiter, Pump, resolve
 from rumbuffer.reports import CloseReport, Delivery, FlushReport
 from rumbuffer.sender import Sender
 from rumbuffer.settings import (
@@ -158,15 +160,12 @@ class RumBuffer:
         )
         self._cut_short = asyncio.Event()
         self._intake.state = "running"
-        self._pump.ensure_running()
+        self._pump.wake()
 
     def _make_sender(self) -> Sender:
         sender, region_name, endpoint_url = self._sender_settings
         if sender is not None:
             return sender
-        # Not at the head of the module: botocore costs 100 ms and 20 MB, also where another sender is used.
-        from rumbuffer.aws import AwsSender
-
         return AwsSender(region_name=region_name, endpoint_url=endpoint_url)
 
     async def __aenter__(self) -> Self:
@@ -194,7 +193,11 @@ class RumBuffer:
         if self._closing is None and self._intake.state != "running":
             if self._intake.state == "new":
                 self._intake.state = "closed"
-            return _NOTHING_TO_CLOSE
+            return self._close_report(self.stats(), 0.0)
+        if self._loop is not None and self._loop.is_closed():
+            before = self.stats()
+            self._loop_is_gone()
+            return self._close_report(before, 0.0)
         loop = self._own_loop("aclose")
         assert self._cut_short is not None
         timer = loop.call_later(self._close_timeout if timeout is None else timeout, self._cut_short.set)
@@ -218,9 +221,7 @@ class RumBuffer:
             self._intake.stop("closing")
             self._batcher.begin_close(started)
         for room in self._pump.rooms.values():
-            if not room.done():
-                room.set_result(False)
-        self._pump.ensure_running()
+            resolve(room, result=False)
         self._pump.wake()
         drained = asyncio.ensure_future(self._pump.settled(_FOR_EVER))
         cut = asyncio.ensure_future(self._cut_short.wait())
@@ -231,6 +232,9 @@ class RumBuffer:
         cut.cancel()
         await self._pump.stop()
         self._intake.state = "closed"
+        return self._close_report(before, self._intake.clock() - started)
+
+    def _close_report(self, before: BufferStats, seconds: float) -> CloseReport:
         after = self.stats()
         return CloseReport(
             delivered=after.delivered - before.delivered,
@@ -238,7 +242,7 @@ class RumBuffer:
             dead_lettered=after.dead_lettered - before.dead_lettered,
             spooled=after.spooled - before.spooled,
             dropped_by_reason=_increase(before.dropped_by_reason, after.dropped_by_reason),
-            seconds=self._intake.clock() - started,
+            seconds=seconds,
         )
 
     # Producers ----------------------------------------------------------------------------------------
@@ -285,7 +289,7 @@ class RumBuffer:
             self._intake.count_refusal(RefusalReason.INVALID_EVENT)
             raise
         if admission.reason is RefusalReason.BUFFER_FULL and self._overflow is Overflow.RAISE:
-            raise BufferFull(self._store.capacity - self._store.free, self._store.capacity)
+            raise BufferFull(self._store.room.capacity - self._store.room.free, self._store.room.capacity)
         self._raise_for(admission)
         return admission
 
@@ -307,7 +311,7 @@ class RumBuffer:
         in_session = self._session_for(event, session)
         if isinstance(in_session, Admission):
             return in_session
-        await self._admit_when_room(self._encode(event, event.id), in_session, app_monitor, urgent=False)
+        await self._admit_when_room(self._encode(event, event.id), in_session, app_monitor, None)
         return ACCEPTED
 
     async def deliver(
@@ -324,13 +328,12 @@ class RumBuffer:
         event_id = new_id() if event.id is None else event.id
         if isinstance(in_session, Admission):
             return Delivery(event_id, None, sampled_out=True)
-        tracked = TrackedEvent(self._encode(event, event_id))
-        tracked.waiter = waiter = DeliveryWaiter(event_id, loop.create_future())
-        await self._admit_when_room(tracked, in_session, app_monitor, urgent=True)
-        result = await waiter.future
-        if isinstance(result, DeliveryError):
-            raise result
-        return result
+        waiter = DeliveryWaiter(loop.create_future())
+        await self._admit_when_room(self._encode(event, event_id), in_session, app_monitor, waiter)
+        fate = await waiter.future
+        if isinstance(fate, Lost):
+            raise DeliveryError(fate.reason, fate.detail)
+        return Delivery(event_id, fate.batch_id)
 
     def _session_for(self, event: Event, session: Session | None) -> Session | Admission:
         """Return the event's session; an `Admission` only where that is not sampled."""
@@ -352,31 +355,31 @@ class RumBuffer:
             raise
 
     async def _admit_when_room(
-        self, encoded: bytes, session: Session, app_monitor: AppMonitor | None, *, urgent: bool
+        self, encoded: bytes, session: Session, app_monitor: AppMonitor | None, waiter: Waiter | None
     ) -> None:
         intake, pump, loop = self._intake, self._pump, self._loop
         assert pump is not None
         assert loop is not None
-        pump.ensure_running()
-        waiter: RoomWaiter | None = None
+        pump.wake()
+        room_waiter: RoomWaiter | None = None
         while True:
             try:
-                waiter = intake.admit_waiting(waiter, encoded, session, app_monitor, urgent=urgent)
+                room_waiter = intake.admit_waiting(room_waiter, encoded, session, app_monitor, waiter)
             except InvalidEvent:
                 intake.count_refusal(RefusalReason.INVALID_EVENT)
                 raise
-            if waiter is None:
+            if room_waiter is None:
                 return
-            room = pump.rooms[waiter] = loop.create_future()
+            room = pump.rooms[room_waiter] = loop.create_future()
             try:
                 granted = await room
             except BaseException:
-                intake.withdraw(waiter)
+                intake.withdraw(room_waiter)
                 raise
             finally:
-                del pump.rooms[waiter]
+                del pump.rooms[room_waiter]
             if not granted or intake.state != "running":
-                intake.withdraw(waiter)
+                intake.withdraw(room_waiter)
                 intake.count_refusal(RefusalReason.NOT_RUNNING)
                 raise BufferClosed(intake.state)
 
@@ -398,7 +401,7 @@ class RumBuffer:
         started, before = self._intake.clock(), self.stats()
         with self._intake.guard:
             mark = self._batcher.make_due()
-        self._pump.ensure_running()
+        self._pump.wake()
         complete = True
         try:
             async with asyncio.timeout(timeout):
@@ -422,11 +425,12 @@ class RumBuffer:
         with guard.lock:
             if guard.busy and self._last_stats is not None:
                 return self._last_stats  # called from inside a change: what was before it
-            stats = self._batcher.stats(self._intake.clock())
-            if self._pump is not None and self._pump.failed:
-                stats = stats.failed()
-            self._last_stats = stats
-            return stats
+            with guard:
+                stats = self._batcher.stats(self._intake.clock())
+        if self._pump is not None and self._pump.failed:
+            stats = stats.failed()
+        self._last_stats = stats
+        return stats
 
     # The loop, the fork, the end ----------------------------------------------------------------------
 
@@ -444,7 +448,7 @@ class RumBuffer:
         `call_soon_threadsafe` also from the loop's own thread: it is the one call that wakes a loop
         which a signal handler interrupted on its way to sleep, and it happens once in many events.
         """
-        self._store.wake = False
+        self._store.news.wake = False
         loop, pump = self._loop, self._pump
         if loop is not None and pump is not None:
             try:
@@ -454,10 +458,13 @@ class RumBuffer:
 
     def _loop_is_gone(self) -> None:
         """The loop was closed and the buffer was not: nothing will ever be sent again."""
-        left = self._store.counters.pending + self._store.counters.in_flight
-        self._intake.state = "closed"
-        self._intake.guard.run(self._batcher.abandon)
-        log(logging.WARNING, "rumbuffer lost %d events: the event loop ended without aclose()", left)
+        pump, self._pump, self._loop = self._pump, None, None
+        with self._intake.guard:
+            self._intake.stop("closed")
+            self._batcher.abandon()
+        log(logging.WARNING, "rumbuffer: the event loop ended, and nobody had called aclose()")
+        if pump is not None:
+            pump.tell(everything=True)
 
     def _after_fork(self) -> None:
         """In a forked child: the parent owns what is in the buffer, and its loop and sockets."""
@@ -484,10 +491,6 @@ def _increase(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, 
     grown = {reason: count - before.get(reason, 0) for reason, count in after.items()}
     return {reason: count for reason, count in grown.items() if count}
 
-
-_NOTHING_TO_CLOSE = CloseReport(
-    delivered=0, dropped=0, dead_lettered=0, spooled=0, dropped_by_reason={}, seconds=0.0
-)
 
 _all_buffers: weakref.WeakSet[RumBuffer] = weakref.WeakSet()
 

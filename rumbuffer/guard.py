@@ -8,10 +8,13 @@ its own thread inside leaves what it wants done with the thread, which does it a
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
+
+from rumbuffer.log import log
 
 __all__ = ["Guard"]
 
@@ -20,15 +23,17 @@ class Guard:
     """A context manager: inside it, this thread alone is in the core.
 
     `busy` tells a thread that holds `lock` whether it interrupted itself; then it must not touch the
-    core, but put a callable on `deferred`. `RumBuffer._admit` does by hand what this does, for speed.
+    core, but put a callable on `deferred`. `on_exit` runs after every way out, outside the lock.
+    `Intake.offer` does by hand what this does, for speed.
     """
 
-    __slots__ = ("busy", "deferred", "lock")
+    __slots__ = ("_on_exit", "busy", "deferred", "lock")
 
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.busy = False
+    def __init__(self, on_exit: Callable[[], None]) -> None:
+        self.lock: threading.RLock = threading.RLock()
+        self.busy: bool = False
         self.deferred: deque[Callable[[], object]] = deque()
+        self._on_exit = on_exit
 
     def __enter__(self) -> None:
         self.lock.acquire()
@@ -45,8 +50,7 @@ class Guard:
     ) -> None:
         self.busy = False
         self.lock.release()
-        if self.deferred:
-            self.run_deferred()
+        self.leave()
 
     def run(self, change: Callable[[], object]) -> None:
         """Make a change inside, now or as soon as this thread is out of the core."""
@@ -54,23 +58,22 @@ class Guard:
             if self.busy:
                 self.deferred.append(change)
                 return
-            self.busy = True
-            try:
+            with self:
                 change()
-            finally:
-                self.busy = False
-        if self.deferred:
-            self.run_deferred()
 
-    def run_deferred(self) -> None:
-        """Make the changes that were left; from outside."""
+    def leave(self) -> None:
+        """Do what was left to do, from outside."""
         while self.deferred:
             with self.lock:
                 if self.busy:
                     return
                 self.busy = True
                 try:
-                    while self.deferred:
-                        self.deferred.popleft()()
+                    self.deferred.popleft()()
+                except IndexError:  # another thread did it
+                    pass
+                except Exception:  # noqa: BLE001 - logged with its traceback; whoever asked for it is gone
+                    log(logging.ERROR, "rumbuffer: a defect; please report it", exc_info=True)
                 finally:
                     self.busy = False
+        self._on_exit()

@@ -43,6 +43,8 @@ class Hooks:
 
     def tell(self, notices: Iterable[Notice], now: float) -> None:
         """Hand each notice to the log and to every hook."""
+        for key in [key for key in self._unlogged if now >= self._logged_at[key] + _LOSSES_LOGGED_EVERY]:
+            self._log_losses(key, now)
         for notice in notices:
             self._log(notice, now)
             for hook in self._hooks:
@@ -57,10 +59,16 @@ class Hooks:
                             exc_info=True,
                         )
 
+    def due(self) -> float:
+        """Return when a line about losses that was put off is to be logged."""
+        return min(
+            (self._logged_at[key] + _LOSSES_LOGGED_EVERY for key in self._unlogged), default=float("inf")
+        )
+
     def log_the_rest(self) -> None:
         """Log the losses whose line was put off."""
         for key in list(self._unlogged):
-            self._log_losses(key)
+            self._log_losses(key, self._logged_at[key])
 
     def _log(self, notice: Notice, now: float) -> None:
         match notice:
@@ -101,11 +109,11 @@ class Hooks:
     def _loss(self, key: str, count: int, detail: str, now: float) -> None:
         self._unlogged[key] = self._unlogged.get(key, 0) + count
         self._details[key] = detail
-        if now >= self._logged_at.get(key, float("-inf")) + _LOSSES_LOGGED_EVERY:
-            self._logged_at[key] = now
-            self._log_losses(key)
+        if now >= self._logged_at.setdefault(key, float("-inf")) + _LOSSES_LOGGED_EVERY:
+            self._log_losses(key, now)
 
-    def _log_losses(self, key: str) -> None:
+    def _log_losses(self, key: str, now: float) -> None:
+        self._logged_at[key] = now
         detail = self._details.pop(key, "")
         log(
             logging.WARNING,

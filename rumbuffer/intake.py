@@ -17,7 +17,10 @@ from typing import Any
 from rumbuffer.core.admission import ACCEPTED, SAMPLED_OUT, Admission, RefusalReason, refusal
 from rumbuffer.core.encoding import EventEncoder, shape_of
 from rumbuffer.core.lanes import Lane
-from rumbuffer.core.store import RoomWaiter, Store
+from rumbuffer.core.news import Waiter
+from rumbuffer.core.notices import DropReason
+from rumbuffer.core.room import RoomWaiter
+from rumbuffer.core.store import Store
 from rumbuffer.errors import BufferClosed, InvalidEvent
 from rumbuffer.events import AppMonitor, Event, Session, current_session
 from rumbuffer.guard import Guard
@@ -35,8 +38,9 @@ class Intake:
     ) -> None:
         self.state: str = "new"
         self.clock: Callable[[], float] = time.monotonic
-        self.guard: Guard = Guard()
+        self.guard: Guard = Guard(self._after_change)
         self._store = store
+        self._news = store.news
         self._encoder = encoder
         self._sample_rate = sample_rate
         self._wake = wake
@@ -66,6 +70,8 @@ class Intake:
             )
         else:
             event = self.encode(type, details, metadata, id, timestamp)
+        if app_monitor is not None:
+            _check_app_monitor(app_monitor)
         guard, store, now = self.guard, self._store, self.clock()
         with guard.lock:
             if guard.busy:  # this thread interrupted itself, see `Guard`
@@ -73,14 +79,12 @@ class Intake:
                 return ACCEPTED
             guard.busy = True
             try:
-                lane = store.home if app_monitor is None else self._lane(app_monitor)
+                lane = store.home if app_monitor is None else store.lane_for(app_monitor)
                 admission = self._admit_encoded(event, session, lane, now)
             finally:
                 guard.busy = False
-        if guard.deferred:
-            guard.run_deferred()
-        if store.wake:
-            self._wake()
+        if guard.deferred or self._news.wake:
+            guard.leave()
         return admission
 
     def session_for(self, session: Session | None) -> Session | Admission:
@@ -117,28 +121,23 @@ class Intake:
 
     def admit_waiting(
         self,
-        waiter: RoomWaiter | None,
+        room_waiter: RoomWaiter | None,
         event: bytes,
         session: Session,
         app_monitor: AppMonitor | None,
-        *,
-        urgent: bool,
+        waiter: Waiter | None,
     ) -> RoomWaiter | None:
         """Admit an encoded event for an awaitable, see `Store.admit_waiting`. Raises `InvalidEvent`."""
+        if app_monitor is not None:
+            _check_app_monitor(app_monitor)
         with self.guard:
-            waiter = self._store.admit_waiting(
-                waiter, event, session, self._lane(app_monitor), self.clock(), urgent=urgent
-            )
-        if self._store.wake:
-            self._wake()
-        return waiter
+            lane = self._lane(app_monitor)
+            return self._store.admit_waiting(room_waiter, event, session, lane, self.clock(), waiter=waiter)
 
     def withdraw(self, waiter: RoomWaiter) -> None:
         """Give up waiting for room."""
         with self.guard:
-            self._store.withdraw(waiter)
-        if self._store.wake:
-            self._wake()
+            self._store.room.withdraw(waiter)
 
     def stop(self, state: str) -> None:
         """Take nothing from now on. Inside the guard: an event that is just being admitted gets in."""
@@ -147,7 +146,7 @@ class Intake:
 
     def after_fork(self) -> None:
         """In a forked child, where another thread may have held the lock for ever."""
-        self.guard = Guard()
+        self.guard = Guard(self._after_change)
         if self.state != "new":
             self.state = "forked"
 
@@ -186,20 +185,28 @@ class Intake:
     def _refuse_late(self, event: bytes, session: Session, lane: Lane, now: float) -> Admission:
         """Stand in for the store's `admit` once the buffer closes: the caller saw it running just before."""
         self._add_refusal(RefusalReason.NOT_RUNNING)
-        self._store.forget_if_idle(lane)
+        self._store.forget_if_idle(lane.app_monitor)
         return refusal(RefusalReason.NOT_RUNNING)
 
     def _admit_deferred(
         self, event: bytes, session: Session, app_monitor: AppMonitor | None, now: float
     ) -> None:
-        self._store.admit_or_drop(event, session, self._lane(app_monitor), now)
+        if self.state == "running":
+            self._store.admit_or_drop(event, session, self._lane(app_monitor), now)
+        else:
+            self._store.accept_and_drop(event, DropReason.CLOSED)
 
     def _lane(self, app_monitor: AppMonitor | None) -> Lane:
-        if app_monitor is None:
-            return self._store.home
-        if not isinstance(app_monitor, AppMonitor):
-            raise InvalidEvent("app_monitor", "must be a rumbuffer.AppMonitor", shape_of(app_monitor))
-        return self._store.lane_for(app_monitor)
+        return self._store.home if app_monitor is None else self._store.lane_for(app_monitor)
+
+    def _after_change(self) -> None:
+        if self._news.wake:
+            self._wake()
+
+
+def _check_app_monitor(app_monitor: object) -> None:
+    if not isinstance(app_monitor, AppMonitor):
+        raise InvalidEvent("app_monitor", "must be a rumbuffer.AppMonitor", shape_of(app_monitor))
 
 
 def check_event(event: object) -> None:

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from rumbuffer.core.batcher import Batcher
-from rumbuffer.core.flights import Flight, Waiter
+from rumbuffer.core.flights import Flight
+from rumbuffer.core.news import Fate, Waiter
 from rumbuffer.core.outcomes import Failed, Outcome
-from rumbuffer.core.store import RoomWaiter
-from rumbuffer.errors import DeliveryError
+from rumbuffer.core.room import RoomWaiter
+from rumbuffer.core.sealed import SealedBatch
 from rumbuffer.guard import Guard
 from rumbuffer.hooks import Hooks
 from rumbuffer.log import log
-from rumbuffer.reports import Delivery
 from rumbuffer.sender import Sender
 
-__all__ = ["DeliveryWaiter", "Pump"]
+__all__ = ["DeliveryWaiter", "Pump", "resolve"]
 
 
 Result = TypeVar("Result")
@@ -37,17 +37,16 @@ _CLEAN_UP = 2.0
 
 
 class DeliveryWaiter(Waiter):
-    """A `deliver()` that waits: its future gets a `Delivery` or a `DeliveryError` as its result."""
+    """A `deliver()` that waits: its future gets what became of the event."""
 
-    __slots__ = ("event_id", "future")
+    __slots__ = ("future",)
 
-    def __init__(self, event_id: str, future: asyncio.Future[Delivery | DeliveryError]) -> None:
-        self.event_id = event_id
-        self.future = future
+    def __init__(self, future: asyncio.Future[Fate]) -> None:
+        self.future: asyncio.Future[Fate] = future
 
 
 class Pump:
-    """Runs the core on one event loop. `wake` may be called from the loop's thread only."""
+    """Runs the core on one event loop, through one sender."""
 
     def __init__(
         self,
@@ -59,7 +58,8 @@ class Pump:
         *,
         max_in_flight: int,
     ) -> None:
-        self.failed = False
+        self.failed: bool = False
+        """Whether a defect of ours, or a sender that does not start, keeps it from sending."""
         self.rooms: dict[RoomWaiter, asyncio.Future[bool]] = {}
         self._batcher = batcher
         self._sender = sender
@@ -69,89 +69,108 @@ class Pump:
         self._max_in_flight = max_in_flight
         self._loop = asyncio.get_running_loop()
         self._awake = asyncio.Event()
+        self._stopped = False
         self._task: asyncio.Task[None] | None = None
-        self._sends: set[asyncio.Task[None]] = set()
+        self._starting: asyncio.Task[None] | None = None
+        self._sends: dict[asyncio.Task[Outcome], Flight] = {}
         self._settled: list[tuple[int, asyncio.Future[None]]] = []
-        self._sender_started = False
 
     def wake(self) -> None:
-        """Look at the core again, soon."""
+        """Look at the core again, soon; on the loop. Somebody may have cancelled the task meanwhile."""
         self._awake.set()
-
-    def ensure_running(self) -> None:
-        """Start the task; again, if somebody cancelled it."""
-        if self._task is None or self._task.done():
+        if not self._stopped and (self._task is None or self._task.done()):
             self._task = self._loop.create_task(self._run(), name="rumbuffer pump")
 
     async def settled(self, mark: int) -> None:
         """Wait until every batch that was opened before the mark has its final outcome."""
+        self.wake()
         with self._guard:
             if self._batcher.settled_before(mark):
                 return
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._settled.append((mark, future))
-        self._awake.set()
-        await future
+        entry = (mark, self._loop.create_future())
+        self._settled.append(entry)
+        try:
+            await entry[1]
+        finally:
+            if entry in self._settled:
+                self._settled.remove(entry)
 
     async def stop(self) -> None:
         """Stop at once: nothing is sent any more, and what has no answer is counted as lost."""
-        tasks = [task for task in (self._task, *self._sends) if task is not None]
+        self._stopped = True
+        for send in [send for send in self._sends if send.done()]:
+            self._sent(send)
         with self._guard:
             self._batcher.abandon()
-        for task in tasks:
-            task.cancel()
-        self._tell(everything=True)
+        self.tell(everything=True)
         self._hooks.log_the_rest()
-        if tasks:
-            _, stuck = await asyncio.wait(tasks, timeout=_CLEAN_UP)
+        tasks = [task for task in (self._task, self._starting, *self._sends) if task is not None]
+        await self._end(tasks, "a send")
+        closing = self._loop.create_task(self._sender.aclose(), name="rumbuffer sender close")
+        await asyncio.wait((closing,), timeout=_CLEAN_UP)
+        if closing.done() and not closing.cancelled() and (error := closing.exception()) is not None:
+            log(logging.ERROR, "rumbuffer: the sender could not be closed (%s)", type(error).__name__)
+        await self._end([closing], "the sender's closing")
+
+    async def _end(self, tasks: Iterable[asyncio.Future[Any]], what: str) -> None:
+        """Cancel tasks, and wait for them as long as is decent."""
+        left = [task for task in tasks if not task.done()]
+        for task in left:
+            task.cancel()
+        if left:
+            _, stuck = await asyncio.wait(left, timeout=_CLEAN_UP)
             if stuck:
-                log(logging.ERROR, "rumbuffer: %d sends ignored their cancellation at the close", len(stuck))
-        try:
-            async with asyncio.timeout(_CLEAN_UP):
-                await self._sender.aclose()
-        except Exception:  # noqa: BLE001 - logged with its traceback
-            log(logging.ERROR, "rumbuffer: the sender could not be closed", exc_info=True)
+                log(logging.ERROR, "rumbuffer: %s ignored its cancellation at the close", what)
 
     # The task -----------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        while not self._sender_started:
-            await self._start_sender()
-        while True:
-            self._awake.clear()
-            try:
-                until = self._turn()
-            except Exception:  # noqa: BLE001 - logged with its traceback
-                self.failed = True
-                log(logging.ERROR, "rumbuffer: a defect; please report it", exc_info=True)
-                until = self._clock() + _AFTER_A_DEFECT
-            await self._sleep(until)
+        try:
+            while True:
+                self._awake.clear()
+                try:
+                    until = self._turn()
+                except Exception:  # noqa: BLE001 - logged with its traceback
+                    self._defect()
+                    until = self._clock() + _AFTER_A_DEFECT
+                await self._sleep(until)
+        finally:
+            # Cancelled by somebody else, or with the loop: let the next event find out which.
+            self._batcher.store.news.wake = not self._stopped
 
     async def _start_sender(self) -> None:
-        try:
-            await self._sender.start(max_in_flight=self._max_in_flight)
-            self._sender_started = True
-        except Exception:  # noqa: BLE001 - logged with its traceback
-            log(
-                logging.ERROR,
-                "rumbuffer: the sender did not start; trying again in %d s",
-                _SENDER_START_AGAIN,
-                exc_info=True,
-            )
-            await asyncio.sleep(_SENDER_START_AGAIN)
+        said = False
+        while True:
+            try:
+                await self._sender.start(max_in_flight=self._max_in_flight)
+            except Exception as error:  # noqa: BLE001 - logged with its traceback, the first time
+                self.failed = True
+                text = "rumbuffer: the sender did not start (%s); it is tried again every %d s"
+                if not said:
+                    log(logging.ERROR, text, type(error).__name__, _SENDER_START_AGAIN, exc_info=True)
+                said = True
+                await asyncio.sleep(_SENDER_START_AGAIN)
+            else:
+                self.failed = False
+                self._awake.set()
+                return
 
     def _turn(self) -> float:
         """Send what may be sent, tell what is to be told; return when to look again."""
-        while True:
+        if self._starting is None or self._starting.cancelled():
+            self._starting = self._loop.create_task(self._start_sender(), name="rumbuffer sender start")
+        until = float("inf")
+        while self._starting.done():
             with self._guard:
                 action = self._batcher.next_action(self._clock())
             if not isinstance(action, Flight):
+                until = action
                 break
-            task = self._loop.create_task(self._send(action), name="rumbuffer send")
-            self._sends.add(task)
-            task.add_done_callback(self._sends.discard)
-        self._tell()
-        return action
+            send = self._loop.create_task(self._send(action.batch), name="rumbuffer send")
+            self._sends[send] = action
+            send.add_done_callback(self._sent)
+        self.tell()
+        return min(until, self._hooks.due())
 
     async def _sleep(self, until: float) -> None:
         timer = None
@@ -163,53 +182,53 @@ class Pump:
             if timer is not None:
                 timer.cancel()
 
-    async def _send(self, flight: Flight) -> None:
-        outcome: Outcome = Failed("cancelled")
+    async def _send(self, batch: SealedBatch) -> Outcome:
         try:
-            answer: object = await self._sender.send(flight.batch)
-            if isinstance(answer, get_args(Outcome)):
-                outcome = answer
-            else:
-                outcome = Failed(f"the sender returned {type(answer).__name__}, which is no outcome")
+            answer: object = await self._sender.send(batch)
         except Exception as error:  # noqa: BLE001 - logged with its traceback
-            outcome = Failed(type(error).__name__)
-            log(
-                logging.ERROR,
-                "rumbuffer: the sender raised instead of answering with an outcome",
-                exc_info=True,
-            )
-        finally:
+            log(logging.ERROR, "rumbuffer: the sender raised instead of answering", exc_info=True)
+            return Failed(type(error).__name__)
+        if isinstance(answer, get_args(Outcome)):
+            outcome: Outcome = answer
+            return outcome
+        return Failed(f"the sender returned {type(answer).__name__}, which is no outcome")
+
+    def _sent(self, send: asyncio.Task[Outcome]) -> None:
+        """A send is done: in a callback, because a task that is cancelled early never runs at all."""
+        flight = self._sends.pop(send, None)
+        if flight is None:
+            return
+        outcome = Failed("cancelled") if send.cancelled() else send.result()
+        try:
             with self._guard:
                 self._batcher.settle(flight, outcome, self._clock())
-            self._awake.set()
+        except Exception:  # noqa: BLE001 - logged with its traceback
+            self._defect()
+        self._awake.set()
+
+    def _defect(self) -> None:
+        self.failed = True
+        log(logging.ERROR, "rumbuffer: a defect; please report it", exc_info=True)
 
     # News ---------------------------------------------------------------------------------------------
 
-    def _tell(self, *, everything: bool = False) -> None:
+    def tell(self, *, everything: bool = False) -> None:
         """Hand over what the core decided for those who wait, and the notices."""
-        batcher, store = self._batcher, self._batcher.store
         now = self._clock()
         with self._guard:
-            granted, store.granted = store.granted, []
-            delivered, batcher.delivered = batcher.delivered, []
-            lost, store.losses.unheard = store.losses.unheard, []
-            notices = batcher.take_notices(now, all_of_them=everything)
-            settled = [entry for entry in self._settled if batcher.settled_before(entry[0])]
-        for room in granted:
-            _resolve(self.rooms.get(room), result=True)
-        for waiter, batch_id in delivered:
+            news = self._batcher.store.news.take(float("inf") if everything else now)
+            settled = [entry for entry in self._settled if self._batcher.settled_before(entry[0])]
+        for room in news.granted:
+            resolve(self.rooms.get(room), result=True)
+        for waiter, fate in news.fates:
             if isinstance(waiter, DeliveryWaiter):
-                _resolve(waiter.future, Delivery(waiter.event_id, batch_id))
-        for waiter, reason, detail in lost:
-            if isinstance(waiter, DeliveryWaiter):
-                _resolve(waiter.future, DeliveryError(reason, detail))
-        for entry in settled:
-            self._settled.remove(entry)
-            _resolve(entry[1], None)
-        self._hooks.tell(notices, now)
+                resolve(waiter.future, fate)
+        for _, future in settled:
+            resolve(future, None)
+        self._hooks.tell(news.notices, now)
 
 
-def _resolve(future: asyncio.Future[Result] | None, result: Result) -> None:
+def resolve(future: asyncio.Future[Result] | None, result: Result) -> None:
     """Set a result, unless its owner is gone."""
     if future is not None and not future.done():
         with suppress(RuntimeError):  # the loop is closed, and nobody waits any more

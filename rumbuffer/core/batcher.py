@@ -1,9 +1,8 @@
 """The state machine: what is sent next, and what follows from each outcome.
 
 The caller asks `next_action(now)` until it answers with a time, sends each flight that it is handed,
-and reports every outcome to `settle`. What the world must hear is left in `take_notices`,
-`store.losses.unheard`, `delivered` and `store.granted`. Which batch a token goes to is the `Chooser`'s;
-what stops the sending is a `Gate`'s; where events wait is the `Store`'s.
+and reports every outcome to `settle`. Which batch a token goes to is the `Chooser`'s; what stops the
+sending is a `Gate`'s; where events wait is the `Store`'s; what the world must hear is left in `News`.
 
 A batch is given up only when it failed `max_failures` times *while others were delivered*: each
 failure counts only if a request that was sent after the one before was delivered. So an outage, in
@@ -17,10 +16,11 @@ from typing import TYPE_CHECKING
 
 from rumbuffer.core.choice import Chooser
 from rumbuffer.core.counters import BufferStats, HoldStats, snapshot
-from rumbuffer.core.flights import Flight, FlightState, TrackedEvent, Waiter
+from rumbuffer.core.flights import Flight, FlightState
 from rumbuffer.core.gates import Gate, Obstacle
 from rumbuffer.core.lanes import OpenBatch
-from rumbuffer.core.notices import DeadLettered, DeadLetterReason, DropReason, Notice
+from rumbuffer.core.news import Arrived, Lost
+from rumbuffer.core.notices import DeadLettered, DeadLetterReason, DropReason
 from rumbuffer.core.outcomes import (
     Delivered,
     Failed,
@@ -33,7 +33,6 @@ from rumbuffer.core.outcomes import (
 )
 from rumbuffer.core.pacing import Pacer
 from rumbuffer.core.retry import backoff
-from rumbuffer.core.sealed import SealedBatch
 from rumbuffer.core.store import Store
 
 if TYPE_CHECKING:
@@ -73,14 +72,11 @@ class Batcher:
     ) -> None:
         self.store = store
         self.pacer = pacer
-        self.delivered: list[tuple[Waiter, str]] = []
-        """Events that somebody waited for, with the id of the batch that brought them."""
         self._retry = retry
         self._random = random
         self._new_id = new_id
         self._chooser = Chooser(store, pacer, retry_budget=retry.budget, max_in_flight=max_in_flight)
         self._sender_gate = self._chooser.sender_gate
-        self._notices: list[Notice] = []
 
     # What to do next ----------------------------------------------------------------------------------
 
@@ -89,9 +85,7 @@ class Batcher:
         store = self.store
         choice, wait = self._chooser.pick(now)
         if choice is None:
-            losses = store.losses
-            if losses.pending_since_hand_over():
-                wait = min(wait, losses.hand_over_at)
+            wait = min(wait, store.news.next_hand_over())
             store.alarm = wait if self._chooser.has_slot() else -_FAR
             return wait
         store.alarm = -_FAR
@@ -122,6 +116,14 @@ class Batcher:
         if flight.state is not FlightState.SENDING:
             return  # abandoned by a close that did not wait for the answer
         flight.state = FlightState.WAITING
+        lane = flight.lane
+        for gate in (self._sender_gate, lane.gate):
+            if gate.is_opened_by(outcome, flight.sent_at):
+                self._open(gate, now)
+        if not isinstance(outcome, Failed):
+            lane.failures_in_a_row = 0
+        flight.held = isinstance(outcome, Misconfigured)
+        flight.throttled = isinstance(outcome, Throttled)
         match outcome:
             case Delivered():
                 self._delivered(flight, now)
@@ -132,39 +134,31 @@ class Batcher:
             case Rejected():
                 self._rejected(flight, outcome, now)
             case TooLarge():
-                self._too_large(flight, outcome, now)
+                self._too_large(flight, outcome)
             case Misconfigured():
                 self._misconfigured(flight, outcome, now)
-        for gate in (self._sender_gate, flight.lane.gate):
+        for gate in (self._sender_gate, lane.gate):
             if gate.probe is flight:  # it did not open the gate
                 self._probe_failed(gate, flight, outcome, now)
         self._park_if_shut(flight)
+        self.store.forget_if_idle(lane.app_monitor)
 
     def _delivered(self, flight: Flight, now: float) -> None:
         lane, counters = flight.lane, self.store.counters
-        sent_at = flight.sent_at
-        self._answered(flight, now)
-        self._open(lane.gate, sent_at, now)
-        self.pacer.delivered(sent_at, now)
-        lane.failures_in_a_row = lane.bad_streak = 0
-        lane.delivered_sent_at = max(lane.delivered_sent_at, sent_at)
+        self.pacer.delivered(flight.sent_at, now)
+        lane.bad_streak = 0
+        lane.delivered_sent_at = max(lane.delivered_sent_at, flight.sent_at)
         lane.suspect = False
         batch = flight.part_delivered()
         flight.halving_answers += flight.is_halving
         counters.delivered += len(batch.events)
         counters.batches_delivered += 1
-        for event in batch.events:
-            if event.__class__ is TrackedEvent:
-                self.delivered.append((event.waiter, batch.id))
+        self.store.news.decide(batch.events, Arrived(batch.id))
         self.store.finish(flight, batch)
         self._end_long_search(flight, "")
 
     def _throttled(self, flight: Flight, outcome: Throttled, now: float) -> None:
         self.store.counters.throttled += 1
-        if flight.lane.gate.obstacle is Obstacle.OUTAGE:
-            self._open(flight.lane.gate, flight.sent_at, now)
-        flight.lane.failures_in_a_row = 0
-        flight.throttled = True
         flight.retry_costs_credit = False
         retry_after = outcome.retry_after
         if retry_after is not None:
@@ -173,7 +167,6 @@ class Batcher:
 
     def _failed(self, flight: Flight, outcome: Failed, now: float) -> None:
         self.store.counters.failures += 1
-        flight.throttled = False
         flight.ambiguous = flight.ambiguous or not outcome.unsent
         if outcome.stale_connection and not flight.stale_excused:
             flight.stale_excused = True
@@ -185,9 +178,7 @@ class Batcher:
             flight.failures_counted += 1
         flight.last_failure_at = now
         if flight.failures_counted >= self._retry.max_failures:
-            self._dead_letter(
-                flight, flight.part_given_up(), DeadLetterReason.TOO_MANY_FAILURES, outcome.reason
-            )
+            self._dead_letter(flight, DeadLetterReason.TOO_MANY_FAILURES, outcome.reason)
             return
         flight.failures += 1
         flight.retry_costs_credit = True
@@ -205,14 +196,10 @@ class Batcher:
 
     def _rejected(self, flight: Flight, outcome: Rejected, now: float) -> None:
         lane = flight.lane
-        self._answered(flight, now)
-        if lane.gate.obstacle is not Obstacle.REJECTIONS:
-            self._open(lane.gate, flight.sent_at, now)
-        lane.failures_in_a_row = 0
         lane.suspect = True
         flight.halving_answers += 1
         if len(flight.batch.events) == 1:
-            self._dead_letter(flight, flight.part_given_up(), DeadLetterReason.INVALID, outcome.reason)
+            self._dead_letter(flight, DeadLetterReason.INVALID, outcome.reason)
         else:
             flight.halve()
         self._end_long_search(flight, outcome.reason)
@@ -225,15 +212,11 @@ class Batcher:
         """Give up what is left of a batch whose bad events take too many requests to find."""
         if flight.halving_answers >= _HALVING_ANSWERS_MAX:
             while flight.parts:
-                self._dead_letter(flight, flight.part_given_up(), DeadLetterReason.UNRESOLVED, detail)
+                self._dead_letter(flight, DeadLetterReason.UNRESOLVED, detail)
 
-    def _too_large(self, flight: Flight, outcome: TooLarge, now: float) -> None:
-        self._answered(flight, now)
-        if flight.lane.gate.obstacle is not Obstacle.REJECTIONS:
-            self._open(flight.lane.gate, flight.sent_at, now)
-        flight.lane.failures_in_a_row = 0
+    def _too_large(self, flight: Flight, outcome: TooLarge) -> None:
         if len(flight.batch.events) == 1:
-            self._dead_letter(flight, flight.part_given_up(), DeadLetterReason.TOO_LARGE, outcome.reason)
+            self._dead_letter(flight, DeadLetterReason.TOO_LARGE, outcome.reason)
             return
         # Half of what was refused, not half of the limit: several such answers at once halve it once.
         half = max(len(flight.batch.body()) // 2, _SMALLEST_BODY)
@@ -241,25 +224,19 @@ class Batcher:
         flight.split()
 
     def _misconfigured(self, flight: Flight, outcome: Misconfigured, now: float) -> None:
-        flight.throttled = False
-        flight.lane.failures_in_a_row = 0
         flight.retry_costs_credit = False
         flight.not_before = now
-        gate = self._sender_gate
-        if outcome.scope is HoldScope.APP_MONITOR:
-            self._answered(flight, now)
-            gate = flight.lane.gate
+        gate = self._sender_gate if outcome.scope is HoldScope.SENDER else flight.lane.gate
         if flight.sent_at >= gate.changed_at:
             self._shut(gate, Obstacle.SETTING, outcome.code, outcome.message, now)
 
-    def _answered(self, flight: Flight, now: float) -> None:
-        """The service itself answered: the sender's settings are right."""
-        self._open(self._sender_gate, flight.sent_at, now)
-
-    def _dead_letter(self, flight: Flight, batch: SealedBatch, reason: DeadLetterReason, detail: str) -> None:
+    def _dead_letter(self, flight: Flight, reason: DeadLetterReason, detail: str) -> None:
+        """Give up the present part for good."""
+        batch = flight.part_given_up()
         self.store.counters.dead_lettered[reason] += len(batch.events)
-        self.store.losses.note_waiters(batch.events, reason, detail)
-        self._notices.append(
+        news = self.store.news
+        news.decide(batch.events, Lost(reason, detail))
+        news.notice(
             DeadLettered(
                 reason,
                 detail,
@@ -267,7 +244,7 @@ class Batcher:
                 batch.app_monitor.id,
                 batch.session_id,
                 batch.user_id,
-                tuple(bytes(event) for event in batch.events),
+                batch.events,
             )
         )
         self.store.finish(flight, batch)
@@ -275,12 +252,17 @@ class Batcher:
     # Gates --------------------------------------------------------------------------------------------
 
     def _shut(self, gate: Gate, obstacle: Obstacle, code: str, message: str, now: float) -> None:
-        self._notices += gate.shut(obstacle, code, message, now)
+        self.store.news.notice(*gate.shut(obstacle, code, message, now))
         for flight in list(self._chooser.flights()):
             self._park_if_shut(flight)
 
     def _park_if_shut(self, flight: Flight) -> None:
-        """Take a waiting flight's slot away while its gate is shut; what was surely not stored reopens."""
+        """Take a waiting flight's slot away while its gate is shut.
+
+        A batch that was held for a wrong setting was surely not stored: it is dissolved, so that its
+        events are pending like the others, may fill up, and obey the overflow policy. Every other keeps
+        its id and its events for the next try.
+        """
         if flight.state is not FlightState.WAITING or not flight.parts:
             return
         gate = self._chooser.gate_of(flight.lane)
@@ -288,15 +270,13 @@ class Batcher:
             return
         if flight.lane.gate.probe is flight:  # parked by the sender's gate in the midst of its probe
             flight.lane.gate.probe = None
-        if flight.ambiguous:
-            flight.state = FlightState.PARKED
-        else:
+        if flight.held and not flight.ambiguous:
             self.store.unseal(flight)
+        else:
+            flight.state = FlightState.PARKED
 
-    def _open(self, gate: Gate, sent_at: float, now: float) -> None:
-        if not gate.is_shut or sent_at < gate.changed_at:
-            return
-        self._notices += gate.open(now)
+    def _open(self, gate: Gate, now: float) -> None:
+        self.store.news.notice(*gate.open(now))
         for flight in self._chooser.flights():
             if flight.state is FlightState.PARKED and self._chooser.gate_of(flight.lane) is None:
                 flight.state = FlightState.WAITING
@@ -320,7 +300,7 @@ class Batcher:
         self.store.flush_seq = self.store.next_seq
         return self.store.flush_seq
 
-    def settled_before(self, mark: float) -> bool:
+    def settled_before(self, mark: int) -> bool:
         """Tell whether every batch that was opened before the mark has its final outcome."""
         for lane in self.store.lanes.values():
             if lane.oldest is not None and lane.oldest.seq < mark:
@@ -346,17 +326,12 @@ class Batcher:
             flight.state = FlightState.WAITING
             while flight.parts:
                 batch = flight.part_given_up()
-                self.store.losses.drop(reason, batch.events)
+                self.store.news.drop(reason, batch.events)
                 self.store.finish(flight, batch)
                 reason = DropReason.CLOSED  # only the first part was ever on its way
         self.store.drop_open(DropReason.CLOSED)
 
-    # What the world hears -----------------------------------------------------------------------------
-
-    def take_notices(self, now: float, *, all_of_them: bool = False) -> list[Notice]:
-        """Return what happened since the last call; drops gathered, at most once a second."""
-        notices, self._notices = self._notices, []
-        return [*notices, *self.store.losses.take(float("inf") if all_of_them else now)]
+    # Snapshot -----------------------------------------------------------------------------------------
 
     def health(self) -> str:
         """Return ``ok``, ``outage`` or ``held``."""
@@ -370,10 +345,10 @@ class Batcher:
         store = self.store
         return snapshot(
             store.counters,
-            pending_bytes=store.capacity - store.free,
-            max_pending_bytes=store.capacity,
+            pending_bytes=store.room.capacity - store.room.free,
+            max_pending_bytes=store.room.capacity,
             open_batches=store.open_batches(),
-            waiters=len(store.waiters) + len(store.granted),
+            waiters=len(store.room.waiters) + store.room.reserved,
             rate=self.pacer.rate,
             max_batch_bytes=store.max_batch_bytes,
             health=self.health(),

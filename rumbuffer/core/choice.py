@@ -108,7 +108,7 @@ class Chooser:
             gate.probe_sent(flight)
         elif newly_sealed:
             self._turn += 1
-            self._store.pressed = bool(self._store.waiters)
+            self._store.pressed = bool(self._store.room.waiters)
         if newly_sealed:
             self._budget.earn()
         elif flight.retry_costs_credit:
@@ -216,17 +216,19 @@ def _wants_fresh(gate: Gate, lane: Lane) -> bool:
 
 
 def _fresh(lane: Lane) -> OpenBatch | None:
-    """Return an open batch of a session that has nothing in flight."""
+    """Return an open batch, of a session that has nothing in flight if there is one near the front."""
     flying = {flight.session for flight in lane.flights}
     batch = lane.oldest
     for _ in range(_FRESH_LOOKED_AT):
-        if batch is None or batch.session not in flying:
+        if batch is None:
+            break
+        if batch.session not in flying:
             return batch
         batch = batch.newer
-    return None
+    return lane.oldest
 
 
-def _precedence(flight: Flight) -> tuple[bool, float]:
+def _precedence(flight: Flight) -> tuple[bool, int]:
     return not flight.throttled, flight.seq
 
 

@@ -20,19 +20,7 @@ if TYPE_CHECKING:
     from rumbuffer.core.lanes import Lane
     from rumbuffer.events import Session
 
-__all__ = ["Flight", "FlightState", "TrackedEvent", "Waiter"]
-
-
-class Waiter:
-    """Someone who waits for an event's fate; the shell knows what to do with it."""
-
-    __slots__ = ()
-
-
-class TrackedEvent(bytes):
-    """An event that `deliver()` waits for. Being bytes, it travels like any other."""
-
-    waiter: Waiter
+__all__ = ["Flight", "FlightState"]
 
 
 class FlightState(Enum):
@@ -70,6 +58,7 @@ class Flight:
         "failures",
         "failures_counted",
         "halving_answers",
+        "held",
         "is_halving",
         "lane",
         "last_failure_at",
@@ -91,7 +80,7 @@ class Flight:
         batch: SealedBatch,
         session: Session,
         *,
-        seq: float,
+        seq: int,
         opened: float,
         charge: int,
         now: float,
@@ -113,6 +102,7 @@ class Flight:
     def _start_part(self) -> None:
         """What was learnt about the last part says nothing about the next."""
         self.ambiguous = False  # whether a try may have been stored without our knowing
+        self.held = False  # whether its last answer was that a setting is wrong
         self.throttled = False
         self.failures = 0
         self.failures_counted = 0

@@ -7,16 +7,8 @@ event expires, and one request at a time probes whether it may be opened:
     SETTING     the service refuses us: 403, 404, keys      probed after 5 s, doubling to 60 s
     REJECTIONS  batches in a row without one good event     likewise
 
-Which answer opens which (an answer to a request sent before the gate last changed opens and shuts
-nothing: it tells of an older state of the world):
-
-    answer                       OUTAGE   SETTING   REJECTIONS   the sender's SETTING
-    Delivered                    opens    opens     opens        opens
-    Rejected, TooLarge           opens    opens     -            opens
-    Throttled                    opens    -         -            -
-    Misconfigured(APP_MONITOR)   becomes SETTING    becomes SETTING   opens
-    Misconfigured(SENDER)        -        -         -            stays
-    Failed                       stays    stays     stays        stays
+An answer may open a gate; which opens what is in `_OPENED_BY`. An answer to a request that was sent
+before the gate last changed neither opens nor shuts it: it tells of an older state of the world.
 """
 
 from __future__ import annotations
@@ -25,10 +17,18 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from rumbuffer.core.notices import HoldEnded, HoldStarted, Notice, OutageEnded, OutageStarted
+from rumbuffer.core.outcomes import (
+    Delivered,
+    HoldScope,
+    Misconfigured,
+    Outcome,
+    Rejected,
+    Throttled,
+    TooLarge,
+)
 
 if TYPE_CHECKING:
     from rumbuffer.core.flights import Flight
-    from rumbuffer.core.outcomes import HoldScope
 
 __all__ = ["Gate", "Obstacle"]
 
@@ -42,6 +42,15 @@ class Obstacle(StrEnum):
     OUTAGE = "outage"
     SETTING = "setting"
     REJECTIONS = "rejections"
+
+
+_OPENED_BY: dict[Obstacle, tuple[type[Outcome], ...]] = {
+    Obstacle.OUTAGE: (Delivered, Rejected, TooLarge, Throttled),
+    Obstacle.SETTING: (Delivered, Rejected, TooLarge),
+    Obstacle.REJECTIONS: (Delivered,),
+}
+"""By what the service must have said. The sender's gate is opened also when the service refuses an app
+monitor: then it knows the sender. A throttle proves no right, and a failure nothing."""
 
 
 class Gate:
@@ -80,7 +89,9 @@ class Gate:
 
     def shut(self, obstacle: Obstacle, code: str, message: str, now: float) -> list[Notice]:
         """Shut the gate, or change what it is shut for; return what the host must hear."""
-        if self.obstacle is obstacle and self.code == code:
+        if self.obstacle is obstacle:
+            # The same thing said in other words is not said again, and is not tried any sooner.
+            self.code, self.message = code, message
             return []
         notices = self.open(now)
         self.obstacle, self.code, self.message = obstacle, code, message
@@ -92,6 +103,14 @@ class Gate:
         if obstacle is Obstacle.OUTAGE:
             return [*notices, OutageStarted(self.app_monitor_id, code)]
         return [*notices, HoldStarted(self.scope, self.app_monitor_id, code, message)]
+
+    def is_opened_by(self, outcome: Outcome, sent_at: float) -> bool:
+        """Tell whether this answer to a request sent then shows that nothing stands in the way."""
+        if self.obstacle is None or sent_at < self.changed_at:
+            return False
+        if isinstance(outcome, Misconfigured):
+            return self.scope is HoldScope.SENDER and outcome.scope is HoldScope.APP_MONITOR
+        return isinstance(outcome, _OPENED_BY[self.obstacle])
 
     def open(self, now: float) -> list[Notice]:
         """Open the gate; return what the host must hear."""

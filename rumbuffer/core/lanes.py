@@ -55,7 +55,7 @@ class OpenBatch:
         "size",
     )
 
-    def __init__(self, lane: Lane, session: Session, envelope: int, opened: float, seq: float) -> None:
+    def __init__(self, lane: Lane, session: Session, envelope: int, opened: float, seq: int) -> None:
         self.lane: Lane | None = lane
         self.session = session
         self.attributes: bytes | None = session.encoded_attributes
@@ -68,6 +68,38 @@ class OpenBatch:
         self.siblings: deque[OpenBatch] | None = None
         self.older: OpenBatch | None = None
         self.newer: OpenBatch | None = None
+
+    def append(self, event: bytes) -> None:
+        """Take one more event."""
+        self.events.append(event)
+        self.size += len(event) + 1
+
+    def pop_first(self) -> bytes:
+        """Give up the oldest event."""
+        event = self.events.pop(0)
+        self.size -= len(event) + 1
+        return event
+
+    def adopt(self, attributes: bytes) -> int:
+        """Take the session's attributes for the batch's own; return by how much that raises its charge."""
+        grown = attributes_size(attributes)
+        self.attributes = attributes
+        self.size += grown
+        self.charge += grown
+        return grown
+
+    def fitting(self, max_bytes: int) -> int:
+        """Return how many of its events fit into a request's body of so many bytes; one at least."""
+        if self.size <= max_bytes:
+            return len(self.events)
+        size = self.size - sum(len(event) + 1 for event in self.events)
+        count = 0
+        for event in self.events:
+            size += len(event) + 1
+            if count and size > max_bytes:
+                break
+            count += 1
+        return count
 
     def first_of_session(self) -> OpenBatch:
         """Return the batch of this session that must be sealed first."""
@@ -102,8 +134,8 @@ class Lane:
         self.oldest: OpenBatch | None = None
         self.newest: OpenBatch | None = None
         # Ordered dicts, because a batch leaves from anywhere and the first must be found at once.
-        self.full: OrderedDict[float, OpenBatch] = OrderedDict()
-        self.urgent: OrderedDict[float, OpenBatch] = OrderedDict()
+        self.full: OrderedDict[int, OpenBatch] = OrderedDict()
+        self.urgent: OrderedDict[int, OpenBatch] = OrderedDict()
         self.flights: list[Flight] = []
         self.gate = Gate(HoldScope.APP_MONITOR, app_monitor.id)
         self.failures_in_a_row = 0
@@ -140,7 +172,7 @@ class Lane:
                 return batch
         return None
 
-    def add(self, session: Session, opened: float, seq: float) -> OpenBatch:
+    def add(self, session: Session, opened: float, seq: int) -> OpenBatch:
         """Open a batch for the session, the newest of the lane."""
         batch = OpenBatch(self, session, self.envelope_for(session), opened, seq)
         earlier = self.open.get(session.key)
@@ -165,21 +197,20 @@ class Lane:
         while newer is not None and newer.seq < batch.seq:
             newer = newer.newer
         self._link(batch, self.newest if newer is None else newer.older)
-        key = batch.session.key
-        later = self.open.get(key)
-        if later is None:
-            self.open[key] = batch
-        else:
+        later = self.open.setdefault(batch.session.key, batch)
+        if later is not batch:
             if later.siblings is None:
                 later.siblings = deque((later,))
             batch.siblings = later.siblings
-            batch.siblings.append(batch)
-            in_order = sorted(batch.siblings, key=lambda sibling: sibling.seq)
+            in_order = sorted((*batch.siblings, batch), key=lambda sibling: sibling.seq)
             batch.siblings.clear()
             batch.siblings.extend(in_order)
+            self.open[batch.session.key] = in_order[-1]
+            # What joined it now would be sent before the events of a later batch that were there earlier.
+            batch.closed = in_order[-1] is not batch
         return batch
 
-    def renumber(self, batch: OpenBatch, seq: float) -> None:
+    def renumber(self, batch: OpenBatch, seq: int) -> None:
         """Change a batch's number without changing its place."""
         for queue in (self.full, self.urgent):
             if queue.pop(batch.seq, None) is not None:
@@ -232,7 +263,7 @@ class Lane:
         """Return the batch that has been full for longest."""
         return _first(self.full)
 
-    def oldest_due(self, now: float, linger: float, flush_seq: float) -> OpenBatch | None:
+    def oldest_due(self, now: float, linger: float, flush_seq: int) -> OpenBatch | None:
         """Return the oldest batch that is due: lingered, or asked for, or full."""
         oldest = self.oldest
         if oldest is None:
@@ -250,5 +281,5 @@ def attributes_size(attributes: bytes | None) -> int:
     return 0 if attributes is None else len(b',"SessionMetadata":') + len(attributes)
 
 
-def _first(batches: OrderedDict[float, OpenBatch]) -> OpenBatch | None:
+def _first(batches: OrderedDict[int, OpenBatch]) -> OpenBatch | None:
     return next(iter(batches.values()), None)

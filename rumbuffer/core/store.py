@@ -1,35 +1,29 @@
-"""Where admitted events wait: room, admission, eviction.
+"""Where admitted events wait: admission, eviction, sealing.
 
-Memory is bounded by charges, not by counts: every event costs its length + 100 bytes and every open
-batch 400 + its envelope, from its admission to its final outcome. So what is in flight is within the
-bound too, and the bound holds whatever the service does.
-
-Room has an order of precedence. `put()` calls that wait for room are served first come, first served,
-and only from room that became free by itself; while any of them waits, everybody else may take only
-room that their own eviction made. Room that a waiter is granted is reserved for it at once, and given
-back if it does not want it any more, so that a cancelled `put()` was never admitted.
+The store keeps the lanes of open batches under the memory limit (see `room`). Its `admit` runs on every
+event of somebody's server; what it does in the common case is written out there, and everything else
+stands in methods of its own.
 """
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rumbuffer.core.admission import ACCEPTED, Admission, RefusalReason, refusal
 from rumbuffer.core.counters import Counters
-from rumbuffer.core.flights import Flight, TrackedEvent
+from rumbuffer.core.flights import Flight
 from rumbuffer.core.lanes import BATCH_CHARGE, EVENT_CHARGE, Lane, OpenBatch, attributes_size
-from rumbuffer.core.losses import Losses
+from rumbuffer.core.news import News, Waiter
 from rumbuffer.core.notices import DropReason
+from rumbuffer.core.room import Room, RoomWaiter
 from rumbuffer.core.sealed import SealedBatch
 from rumbuffer.errors import InvalidEvent
 
 if TYPE_CHECKING:
     from rumbuffer.events import AppMonitor, Session
 
-__all__ = ["RoomWaiter", "Store"]
+__all__ = ["Store"]
 
 _FAR = float("inf")
 _AT_ONCE = -1.0
@@ -37,25 +31,16 @@ _AT_ONCE = -1.0
 _LANES_REMEMBERED = 256
 """App monitors may come from clients' requests; what is remembered of them must have a bound."""
 
-
-class RoomWaiter:
-    """A `put()` that waits for `needed` bytes; `granted` once they are reserved for it."""
-
-    __slots__ = ("granted", "lane", "needed")
-
-    def __init__(self, lane: Lane, needed: int) -> None:
-        self.lane = lane
-        self.needed = needed
-        self.granted = False
+_SEQ_GAP = 1 << 20
+"""Batches are numbered this far apart, so that the rest of a partly sealed one fits between."""
 
 
 class Store:
     """Lanes of open batches under one memory limit.
 
-    `wake` is set when the pump must look again before the time it planned (`alarm`), because work
-    became possible earlier than that or there is news to hand over. While nothing that is admitted
-    could be sent any earlier (there is work already, and no token or no slot for it), the alarm is
-    minus infinity, and admissions wake nobody.
+    `alarm` is when the pump plans to look again. While nothing that is admitted could be sent any earlier
+    (there is work already, and no token or no slot for it), it is minus infinity, and admissions wake
+    nobody.
     """
 
     def __init__(
@@ -69,27 +54,21 @@ class Store:
         evicts: bool,
         keep_dropped: bool,
     ) -> None:
-        self.counters = Counters()
-        self.losses = Losses(self.counters, keep_dropped=keep_dropped)
-        self.max_batch_events = max_batch_events
-        self.max_batch_bytes = max_batch_bytes
-        self._largest_body = max_batch_bytes
-        self.linger = linger
-        self.capacity = max_pending_bytes
-        self.free = max_pending_bytes
-        self.fixed = 0
-        """Bytes charged that no eviction can free: sealed batches, and reservations."""
-        self.waiters: deque[RoomWaiter] = deque()
-        self.granted: list[RoomWaiter] = []
-        self.pressed = False
+        self.counters: Counters = Counters()
+        self.news: News = News(self.counters, keep_dropped=keep_dropped)
+        self.room: Room = Room(max_pending_bytes, self.news)
+        self.max_batch_events: int = max_batch_events
+        self.max_batch_bytes: int = max_batch_bytes
+        self.linger: float = linger
+        self.pressed: bool = False
         """Whether an event met the limit lately: then the oldest batch goes without its linger."""
-        self.flush_seq = 0
+        self.flush_seq: int = 0
         """Every batch opened before this number is due."""
-        self.next_seq = 1
+        self.next_seq: int = _SEQ_GAP
         self.lanes: dict[AppMonitor, Lane] = {}
-        self.home = self.lane_for(app_monitor)
-        self.wake = False
-        self.alarm = _FAR
+        self.home: Lane = self.lane_for(app_monitor)
+        self.alarm: float = _FAR
+        self._largest_body = max_batch_bytes
         self._evicts = evicts
 
     def lane_for(self, app_monitor: AppMonitor) -> Lane:
@@ -99,21 +78,22 @@ class Store:
             lane = self.lanes[app_monitor] = Lane(app_monitor)
         return lane
 
-    def forget_if_idle(self, lane: Lane) -> None:
+    def forget_if_idle(self, app_monitor: AppMonitor) -> None:
         """Let go of the lane of a foreign app monitor when nothing is left in it.
 
         One that the service refused lately is remembered, unless there are very many.
         """
-        if lane is self.home or lane.oldest is not None or lane.flights:
+        lane = self.lanes.get(app_monitor)
+        if lane is None or lane is self.home or lane.oldest is not None or lane.flights:
             return
         if not lane.has_record or len(self.lanes) > _LANES_REMEMBERED:
-            self.lanes.pop(lane.app_monitor, None)
+            del self.lanes[app_monitor]
 
     def open_batches(self) -> int:
         """Count the unsealed batches."""
         return sum(lane.batch_count for lane in self.lanes.values())
 
-    # Admission --------------------------------------------------------------------------------------
+    # Admission ------------------------------------------------------------------------------------------
 
     def admit(self, event: bytes, session: Session, lane: Lane, now: float) -> Admission:
         """Admit an encoded event, or refuse it for want of room. Raises `InvalidEvent`.
@@ -122,12 +102,13 @@ class Store:
         waits) is here in full, all others in `_admit_slowly`.
         """
         batch = lane.joinable(session)
+        room = self.room
         size = len(event)
         cost = size + EVENT_CHARGE
         if (
             batch is None
-            or cost > self.free
-            or self.waiters
+            or cost > room.free
+            or room.waiters
             or batch.size + size >= self.max_batch_bytes
             or (batch.attributes is None and session.encoded_attributes is not None)
         ):
@@ -135,7 +116,7 @@ class Store:
         events = batch.events
         events.append(event)
         batch.size += size + 1
-        self.free -= cost
+        room.free -= cost
         counters = self.counters
         counters.accepted += 1
         counters.pending += 1
@@ -146,75 +127,74 @@ class Store:
     def admit_or_drop(self, event: bytes, session: Session, lane: Lane, now: float) -> None:
         """Admit an event that was answered "accepted" already; without room it is a counted drop."""
         try:
-            if self._make_room(event, session, lane):
-                self._place(event, session, lane, now)
-                self._grant()
-                return
+            fits = self._make_room(event, session, lane)
         except InvalidEvent:
-            pass
-        self.forget_if_idle(lane)
+            fits = False
+        if fits:
+            self._place(event, session, lane, now)
+        else:
+            self.accept_and_drop(event, DropReason.OVERFLOW)
+            self.forget_if_idle(lane.app_monitor)
+        self.room.grant()
+
+    def accept_and_drop(self, event: bytes, reason: DropReason) -> None:
+        """Count an event that was answered "accepted" already and cannot be kept."""
         self.counters.accepted += 1
-        self.losses.drop(DropReason.OVERFLOW, (event,))
+        self.news.drop(reason, (event,))
 
     def admit_waiting(
         self,
-        waiter: RoomWaiter | None,
+        room_waiter: RoomWaiter | None,
         event: bytes,
         session: Session,
         lane: Lane,
         now: float,
         *,
-        urgent: bool,
+        waiter: Waiter | None = None,
     ) -> RoomWaiter | None:
         """Admit an event for `put()`: now (returns `None`), or when the returned waiter is granted.
 
-        Called again with the granted waiter, it admits from what was reserved. An urgent event's batch
-        is due at once. Raises `InvalidEvent`.
+        Called again with the granted waiter, it admits from what was reserved. An event whose fate a
+        `waiter` waits for makes its batch due at once. Raises `InvalidEvent`.
         """
         worst = self._worst_cost(event, session, lane)
-        if waiter is not None:
-            self._unreserve(waiter)
-        elif self.waiters or self._cost(event, session, lane) > self.free:
-            waiter = RoomWaiter(lane, worst)
-            self.waiters.append(waiter)
+        if room_waiter is not None:
+            self.room.use(room_waiter)
+        elif self.room.waiters or self._cost(event, session, lane) > self.room.free:
             self._press()
-            return waiter
+            self.forget_if_idle(lane.app_monitor)
+            return self.room.queue(worst)
         batch = self._place(event, session, lane, now)
-        if urgent and batch.lane is not None:
+        if waiter is not None:
+            self.news.watch(event, waiter)
             lane.urgent[batch.seq] = batch
             self._work_possible(_AT_ONCE)
-        self._grant()
+        self.room.grant()
         return None
 
-    def withdraw(self, waiter: RoomWaiter) -> None:
-        """The `put()` was cancelled, or the buffer closed: forget it, or give back what it was granted."""
-        if waiter.granted:
-            self._unreserve(waiter)
-        else:
-            self.waiters.remove(waiter)
-        self.forget_if_idle(waiter.lane)
-        self._grant()
-
     def _admit_slowly(self, event: bytes, session: Session, lane: Lane, now: float) -> Admission:
-        if not self._make_room(event, session, lane):
+        if self._make_room(event, session, lane):
+            self._place(event, session, lane, now)
+            admission = ACCEPTED
+        else:
             self.counters.refused[RefusalReason.BUFFER_FULL] += 1
-            self.forget_if_idle(lane)
-            return refusal(RefusalReason.BUFFER_FULL)
-        self._place(event, session, lane, now)
-        self._grant()
-        return ACCEPTED
+            self.forget_if_idle(lane.app_monitor)
+            admission = refusal(RefusalReason.BUFFER_FULL)
+        self.room.grant()
+        return admission
 
     def _make_room(self, event: bytes, session: Session, lane: Lane) -> bool:
         """Tell whether the event may be placed, after evicting for it where the policy says so."""
         worst = self._worst_cost(event, session, lane)
+        room = self.room
         made = 0
-        while self._cost(event, session, lane) > (made if self.waiters else self.free):
+        while self._cost(event, session, lane) > room.available(made):
             self._press()
-            evictable = self.capacity - self.free - self.fixed
+            evictable = room.evictable()
             # Nothing is evicted for an event that could not get in even so.
-            if not self._evicts or not evictable or worst > evictable + (made if self.waiters else self.free):
+            if not self._evicts or not evictable or worst > evictable + room.available(made):
                 return False
-            made += self._evict_oldest()
+            made += self._evict_oldest(keep=lane)
         return True
 
     def _target(self, event: bytes, session: Session, lane: Lane) -> OpenBatch | None:
@@ -235,8 +215,8 @@ class Store:
         """Return what the event costs if it opens a batch. Raises `InvalidEvent` if it never fits."""
         envelope = lane.envelope_for(session)
         cost = len(event) + EVENT_CHARGE + BATCH_CHARGE + envelope
-        if envelope + len(event) > self._largest_body or cost > self.capacity:
-            self.forget_if_idle(lane)
+        if envelope + len(event) > self._largest_body or cost > self.room.capacity:
+            self.forget_if_idle(lane.app_monitor)
         if envelope + len(event) > self._largest_body:
             raise InvalidEvent(
                 "event",
@@ -244,9 +224,11 @@ class Store:
                 f"takes {envelope}",
                 f"{len(event)} bytes",
             )
-        if cost > self.capacity:
+        if cost > self.room.capacity:
             raise InvalidEvent(
-                "event", f"must fit into max_pending_bytes={self.capacity}", f"{cost} bytes with its charges"
+                "event",
+                f"must fit into max_pending_bytes={self.room.capacity}",
+                f"{cost} bytes with its charges",
             )
         return cost
 
@@ -255,14 +237,10 @@ class Store:
         batch = self._target(event, session, lane)
         if batch is None:
             batch = self._open(session, lane, now)
-        elif adopted := _adopted(batch, session):
-            batch.attributes = session.encoded_attributes
-            batch.size += adopted
-            batch.charge += adopted
-            self.free -= adopted
-        batch.events.append(event)
-        batch.size += len(event) + 1
-        self.free -= len(event) + EVENT_CHARGE
+        elif batch.attributes is None and session.encoded_attributes is not None:
+            self.room.free -= batch.adopt(session.encoded_attributes)
+        batch.append(event)
+        self.room.free -= len(event) + EVENT_CHARGE
         self.counters.accepted += 1
         self.counters.pending += 1
         if len(batch.events) >= self.max_batch_events:
@@ -273,11 +251,9 @@ class Store:
         crowded = lane.joinable(session)
         if crowded is not None:  # it has no room for the event
             self._close(crowded)
-        # An eviction for this very event may just have emptied the lane, and let it be forgotten.
-        self.lanes[lane.app_monitor] = lane
         batch = lane.add(session, now, self.next_seq)
-        self.next_seq += 1
-        self.free -= batch.charge
+        self.next_seq += _SEQ_GAP
+        self.room.free -= batch.charge
         if lane.oldest is batch:
             # Only the first of a lane needs a timer: the linger is the same for all that follow.
             self._work_possible(now + self.linger)
@@ -292,59 +268,42 @@ class Store:
         if not lane.gate.is_shut:
             self._work_possible(_AT_ONCE)
 
-    def _work_possible(self, at: float) -> None:
-        if at < self.alarm:
-            self.alarm = -_FAR
-            self.wake = True
-
-    # Room -------------------------------------------------------------------------------------------
-
     def _press(self) -> None:
         if not self.pressed:
             self.pressed = True
             self._work_possible(_AT_ONCE)
 
-    def _unreserve(self, waiter: RoomWaiter) -> None:
-        self.free += waiter.needed
-        self.fixed -= waiter.needed
-        waiter.granted = False
-        if waiter in self.granted:
-            self.granted.remove(waiter)
+    def _work_possible(self, at: float) -> None:
+        if at < self.alarm:
+            self.alarm = -_FAR
+            self.news.wake = True
 
-    def _grant(self) -> None:
-        """Reserve free room for those who wait, first come, first served. After every change of room."""
-        while self.waiters and self.waiters[0].needed <= self.free:
-            waiter = self.waiters.popleft()
-            waiter.granted = True
-            self.free -= waiter.needed
-            self.fixed += waiter.needed
-            self.granted.append(waiter)
-            self.wake = True
+    def _evict_oldest(self, *, keep: Lane) -> int:
+        """Drop the first event of the batch that was opened first; return the bytes that this freed.
 
-    def _evict_oldest(self) -> int:
-        """Drop the first event of the batch that was opened first; return the bytes that this freed."""
+        The lane to `keep` is not forgotten even if that empties it: something is about to be put there.
+        """
         lane = min(
             (lane for lane in self.lanes.values() if lane.oldest is not None),
             key=lambda lane: lane.oldest.seq,  # type: ignore[union-attr]
         )
         batch = lane.oldest
         assert batch is not None
-        event = batch.events.pop(0)
-        batch.size -= len(event) + 1
+        event = batch.pop_first()
         freed = len(event) + EVENT_CHARGE
         # What is being eaten up is not sent half-eaten while others are whole.
         lane.full.pop(batch.seq, None)
         if not batch.events:
             freed += batch.charge
             lane.remove(batch)
-            self.forget_if_idle(lane)
-        self.free += freed
+            if lane is not keep:
+                self.forget_if_idle(lane.app_monitor)
+        self.room.free += freed
         self.counters.pending -= 1
-        if self.losses.drop(DropReason.OVERFLOW, (event,)):
-            self.wake = True
+        self.news.drop(DropReason.OVERFLOW, (event,))
         return freed
 
-    # Sealing and what comes of it -------------------------------------------------------------------
+    # Sealing and what comes of it -----------------------------------------------------------------------
 
     def seal(self, batch: OpenBatch, batch_id: str, now: float) -> Flight:
         """Turn an open batch, or as much of it as the limits allow, into a flight."""
@@ -362,7 +321,7 @@ class Store:
             tuple(events),
         )
         flight = Flight(lane, sealed, batch.session, seq=seq, opened=batch.opened, charge=charge, now=now)
-        self.fixed += charge + event_charges(events)
+        self.room.fixed += charge + event_charges(events)
         self.counters.pending -= len(events)
         self.counters.in_flight += len(events)
         lane.flights.append(flight)
@@ -370,25 +329,14 @@ class Store:
 
     def _taken(self, batch: OpenBatch, lane: Lane) -> tuple[list[bytes], int]:
         """Take the events for one request off a batch; one event at least."""
-        if batch.size <= self.max_batch_bytes:
+        count = batch.fitting(self.max_batch_bytes)
+        if count == len(batch.events):
             lane.remove(batch)
             return batch.events, batch.charge
-        # Only after the limit was halved: the rest stays, and is due.
-        size = lane.envelope_size + attributes_size(batch.attributes) - 1
-        count = 0
-        for event in batch.events:
-            size += len(event) + 1
-            if count and size > self.max_batch_bytes:
-                break
-            count += 1
-        events = batch.events[:count]
-        del batch.events[:count]
-        batch.size -= sum(len(event) + 1 for event in events)
-        if not batch.events:
-            lane.remove(batch)
-            return events, batch.charge
-        # Its place is right behind what was taken, also if that should come back.
-        lane.renumber(batch, math.nextafter(batch.seq, math.inf))
+        # Only after the limit was halved: the rest stays, is due, and its place is right behind what was
+        # taken, also if that should come back.
+        events = [batch.pop_first() for _ in range(count)]
+        lane.renumber(batch, batch.seq + 1)
         self._close(batch)
         return events, 0
 
@@ -396,14 +344,14 @@ class Store:
         """Put a flight of which surely nothing was stored back among the open batches, at its old place."""
         attributes = flight.attributes
         events = [event for part in flight.rest() for event in part.events]
-        self.fixed -= flight.charge + event_charges(events)
+        self.room.fixed -= flight.charge + event_charges(events)
         self.counters.in_flight -= len(events)
         self.counters.pending += len(events)
         flight.lane.flights.remove(flight)
         batch = flight.lane.restore(flight, attributes, events)
         if len(events) >= self.max_batch_events:
             self._close(batch)
-        if any(event.__class__ is TrackedEvent for event in events):
+        if self.news.is_watched(events):
             flight.lane.urgent[batch.seq] = batch
 
     def finish(self, flight: Flight, batch: SealedBatch) -> None:
@@ -413,19 +361,18 @@ class Store:
         if not flight.parts:
             freed += flight.charge
             flight.lane.flights.remove(flight)
-            self.forget_if_idle(flight.lane)
-        self.fixed -= freed
-        self.free += freed
-        self._grant()
+        self.room.fixed -= freed
+        self.room.free += freed
+        self.room.grant()
 
     def drop_open(self, reason: DropReason) -> None:
         """Drop everything that is open."""
         for lane in list(self.lanes.values()):
             while (batch := lane.oldest) is not None:
                 lane.remove(batch)
-                self.free += batch.charge + event_charges(batch.events)
+                self.room.free += batch.charge + event_charges(batch.events)
                 self.counters.pending -= len(batch.events)
-                self.losses.drop(reason, batch.events)
+                self.news.drop(reason, batch.events)
 
 
 def event_charges(events: Iterable[bytes]) -> int:
