@@ -1,0 +1,35 @@
+"""The command group: what `rumbuffer --help` shows."""
+
+from __future__ import annotations
+
+import click
+
+import rumbuffer
+from rumbuffer.cli.demo import demo
+from rumbuffer.cli.emulator import emulator
+
+__all__ = ["root"]
+
+_HELP = """\
+An event buffer for CloudWatch RUM, and a local RUM service to try it against.
+
+\b
+Where to begin:
+  rumbuffer demo        watch the buffer at work; needs no AWS account
+  rumbuffer emulator    a RUM service on this machine, for your own program
+"""
+
+
+@click.group(
+    help=_HELP, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(rumbuffer.__version__, package_name="rumbuffer", message="%(prog)s %(version)s")
+@click.pass_context
+def root(context: click.Context) -> None:
+    """Show the help where no command is given."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+root.add_command(demo)
+root.add_command(emulator)
