@@ -164,11 +164,11 @@ class Event:
         id: str | None = None,
         timestamp: float | datetime | None = None,
     ) -> None:
-        self.type = type
-        self.details = details
-        self.metadata = metadata
-        self.id = id
-        self.timestamp = timestamp
+        self.type: str = type
+        self.details: Mapping[str, Any] | str = details
+        self.metadata: Mapping[str, Any] | str | None = metadata
+        self.id: str | None = id
+        self.timestamp: float | datetime | None = timestamp
 
     def __repr__(self) -> str:
         return f"Event({self.type!r})"

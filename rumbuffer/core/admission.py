@@ -38,9 +38,9 @@ class Admission:
     def __init__(
         self, status: str, reason: RefusalReason | None = None, error: InvalidEvent | None = None
     ) -> None:
-        self.status = status
-        self.reason = reason
-        self.error = error
+        self.status: str = status
+        self.reason: RefusalReason | None = reason
+        self.error: InvalidEvent | None = error
 
     def __bool__(self) -> bool:
         return self.status == "accepted"

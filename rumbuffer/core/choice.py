@@ -48,7 +48,7 @@ class Chooser:
     """Picks what to send. Looks, and changes nothing until `chosen` says that it is being sent."""
 
     def __init__(self, store: Store, pacer: Pacer, *, retry_budget: float, max_in_flight: int) -> None:
-        self.sender_gate = Gate(HoldScope.SENDER, None)
+        self.sender_gate: Gate = Gate(HoldScope.SENDER, None)
         self._store = store
         self._pacer = pacer
         self._max_in_flight = max_in_flight

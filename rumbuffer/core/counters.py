@@ -43,20 +43,20 @@ class Counters:
     )
 
     def __init__(self) -> None:
-        self.accepted = 0
-        self.sampled_out = 0
-        self.refused = dict.fromkeys(RefusalReason, 0)
-        self.pending = 0
-        self.in_flight = 0
-        self.delivered = 0
-        self.dropped = dict.fromkeys(DropReason, 0)
-        self.dead_lettered = dict.fromkeys(DeadLetterReason, 0)
-        self.spooled = 0
-        self.requests = 0
-        self.retries = 0
-        self.throttled = 0
-        self.failures = 0
-        self.batches_delivered = 0
+        self.accepted: int = 0
+        self.sampled_out: int = 0
+        self.refused: dict[RefusalReason, int] = dict.fromkeys(RefusalReason, 0)
+        self.pending: int = 0
+        self.in_flight: int = 0
+        self.delivered: int = 0
+        self.dropped: dict[DropReason, int] = dict.fromkeys(DropReason, 0)
+        self.dead_lettered: dict[DeadLetterReason, int] = dict.fromkeys(DeadLetterReason, 0)
+        self.spooled: int = 0
+        self.requests: int = 0
+        self.retries: int = 0
+        self.throttled: int = 0
+        self.failures: int = 0
+        self.batches_delivered: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -30,7 +30,9 @@ _dumps = orjson.dumps
 
 _is_type = re.compile(r"[a-zA-Z0-9_.-]{1,256}").fullmatch
 # The service checks the pattern, botocore only the length (model rum/2018-05-10, 2026-11).
-is_uuid = re.compile(r"[a-fA-F0-9]{8}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{12}").fullmatch
+is_uuid: Callable[[str], re.Match[str] | None] = re.compile(
+    r"[a-fA-F0-9]{8}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{12}"
+).fullmatch
 
 UUID_RULE = "must be a UUID of 36 characters (8-4-4-4-12 hexadecimal digits)"
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rumbuffer.core.lanes import Lane
     from rumbuffer.events import Session
 
-__all__ = ["Flight", "FlightState"]
+__all__ = ["Flight", "FlightState", "Part"]
 
 
 class FlightState(Enum):
@@ -34,14 +34,14 @@ class FlightState(Enum):
     """Behind a shut gate; it keeps its id and events, and has given back its slot."""
 
 
-class _Part:
+class Part:
     """A batch that is still to be sent."""
 
     __slots__ = ("batch", "rest_is_bad")
 
     def __init__(self, batch: SealedBatch) -> None:
-        self.batch = batch
-        self.rest_is_bad = False  # if this part is delivered whole, the next one holds a bad event
+        self.batch: SealedBatch = batch
+        self.rest_is_bad: bool = False  # if this part is delivered whole, the next one holds a bad event
 
 
 class Flight:
@@ -85,30 +85,30 @@ class Flight:
         charge: int,
         now: float,
     ) -> None:
-        self.lane = lane
-        self.session = session
-        self.seq = seq
-        self.opened = opened
-        self.charge = charge
-        self.parts = [_Part(batch)]
-        self.state = FlightState.WAITING
-        self.sent_at = now
-        self.delivered = 0
-        self.is_halving = False
-        self.halving_answers = 0
-        self.last_failure_at = now
+        self.lane: Lane = lane
+        self.session: Session = session
+        self.seq: int = seq
+        self.opened: float = opened
+        self.charge: int = charge
+        self.parts: list[Part] = [Part(batch)]
+        self.state: FlightState = FlightState.WAITING
+        self.sent_at: float = now
+        self.delivered: int = 0
+        self.is_halving: bool = False
+        self.halving_answers: int = 0
+        self.last_failure_at: float = now
         self._start_part()
 
     def _start_part(self) -> None:
         """What was learnt about the last part says nothing about the next."""
-        self.ambiguous = False  # whether a try may have been stored without our knowing
-        self.held = False  # whether its last answer was that a setting is wrong
-        self.throttled = False
-        self.failures = 0
-        self.failures_counted = 0
-        self.retry_costs_credit = False
-        self.stale_excused = False
-        self.not_before = 0.0
+        self.ambiguous: bool = False  # whether a try may have been stored without our knowing
+        self.held: bool = False  # whether its last answer was that a setting is wrong
+        self.throttled: bool = False
+        self.failures: int = 0
+        self.failures_counted: int = 0
+        self.retry_costs_credit: bool = False
+        self.stale_excused: bool = False
+        self.not_before: float = 0.0
 
     @property
     def batch(self) -> SealedBatch:
@@ -151,7 +151,7 @@ class Flight:
 
     def _split(self, *, known_bad: bool) -> None:
         parent = self.parts.pop()
-        first, second = (_Part(half) for half in parent.batch.halves())
+        first, second = (Part(half) for half in parent.batch.halves())
         first.rest_is_bad = known_bad
         second.rest_is_bad = parent.rest_is_bad and not known_bad
         self.parts += (second, first)

@@ -71,15 +71,16 @@ class Gate:
     )
 
     def __init__(self, scope: HoldScope, app_monitor_id: str | None) -> None:
-        self.scope = scope
-        self.app_monitor_id = app_monitor_id
+        self.scope: HoldScope = scope
+        self.app_monitor_id: str | None = app_monitor_id
         self.obstacle: Obstacle | None = None
-        self.code = self.message = ""
-        self.since = 0.0
-        self.changed_at = float("-inf")
+        self.code: str = ""
+        self.message: str = ""
+        self.since: float = 0.0
+        self.changed_at: float = float("-inf")
         self.probe: Flight | None = None
-        self.probe_at = 0.0
-        self.probes = 0
+        self.probe_at: float = 0.0
+        self.probes: int = 0
         self._interval = _FIRST_PROBE
 
     @property

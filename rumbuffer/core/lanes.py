@@ -57,14 +57,14 @@ class OpenBatch:
 
     def __init__(self, lane: Lane, session: Session, envelope: int, opened: float, seq: int) -> None:
         self.lane: Lane | None = lane
-        self.session = session
+        self.session: Session = session
         self.attributes: bytes | None = session.encoded_attributes
         self.events: list[bytes] = []
-        self.size = envelope - 1  # each event brings a comma, and the first needs none
-        self.charge = BATCH_CHARGE + envelope
-        self.opened = opened
-        self.seq = seq
-        self.closed = False
+        self.size: int = envelope - 1  # each event brings a comma, and the first needs none
+        self.charge: int = BATCH_CHARGE + envelope
+        self.opened: float = opened
+        self.seq: int = seq
+        self.closed: bool = False
         self.siblings: deque[OpenBatch] | None = None
         self.older: OpenBatch | None = None
         self.newer: OpenBatch | None = None
@@ -127,23 +127,23 @@ class Lane:
     )
 
     def __init__(self, app_monitor: AppMonitor) -> None:
-        self.app_monitor = app_monitor
-        self.envelope_size = len(SealedBatch(_ANY_ID, app_monitor, _ANY_ID, _ANY_ID, None, ()).body())
+        self.app_monitor: AppMonitor = app_monitor
+        self.envelope_size: int = len(SealedBatch(_ANY_ID, app_monitor, _ANY_ID, _ANY_ID, None, ()).body())
         self.open: dict[str, OpenBatch] = {}  # a session's newest unsealed batch, by the session's key
-        self.batch_count = 0
+        self.batch_count: int = 0
         self.oldest: OpenBatch | None = None
         self.newest: OpenBatch | None = None
         # Ordered dicts, because a batch leaves from anywhere and the first must be found at once.
         self.full: OrderedDict[int, OpenBatch] = OrderedDict()
         self.urgent: OrderedDict[int, OpenBatch] = OrderedDict()
         self.flights: list[Flight] = []
-        self.gate = Gate(HoldScope.APP_MONITOR, app_monitor.id)
-        self.failures_in_a_row = 0
-        self.delivered_sent_at = float("-inf")
+        self.gate: Gate = Gate(HoldScope.APP_MONITOR, app_monitor.id)
+        self.failures_in_a_row: int = 0
+        self.delivered_sent_at: float = float("-inf")
         """When the newest request that was delivered had been sent."""
-        self.bad_streak = 0
+        self.bad_streak: int = 0
         """Batches in a row of which the service took no event."""
-        self.suspect = False
+        self.suspect: bool = False
         """Whether the service refused a batch and has delivered nothing since."""
 
     def envelope_for(self, session: Session) -> int:

@@ -84,11 +84,11 @@ class Emulator:
         if store is not None and keep is not None:
             raise ValueError("keep bounds the memory store; a SQLite file keeps everything")
         self.host = host
-        self.port = port
+        self.port: int = port
         self.region = region
         self._clock = clock
         self._signatures = signatures
-        self.service = Service(
+        self.service: Service = Service(
             limiter=None,
             signatures=None,
             app_monitors=app_monitors,

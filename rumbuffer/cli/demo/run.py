@@ -121,7 +121,9 @@ class Demo:
         self._squeezed = False
         self._phase = "traffic"
         self._started = 0.0
-        self.visitors = Visitors(recorded_sessions(), _VISITORS_PER_SECOND, seconds, random.Random())
+        self.visitors: Visitors = Visitors(
+            recorded_sessions(), _VISITORS_PER_SECOND, seconds, random.Random()
+        )
         self.stats: BufferStats | None = None
 
     async def run(self) -> Finished:
