@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 import zlib
 from collections.abc import Mapping
@@ -77,11 +78,10 @@ class Session:
     `InvalidEvent`.
     """
 
-    __slots__ = ("_sample_point", "attributes", "encoded_attributes", "id", "key", "user_id")
+    __slots__ = ("_sample_point", "encoded_attributes", "id", "key", "user_id")
 
     id: str
     user_id: str
-    attributes: Mapping[str, Any] | str | None
     key: str
     """What its events are grouped by, within an app monitor."""
     encoded_attributes: bytes | None
@@ -101,7 +101,6 @@ class Session:
         put = object.__setattr__
         put(self, "id", id)
         put(self, "user_id", user_id)
-        put(self, "attributes", attributes)
         put(self, "key", id + user_id)
         encoded = embedded_json("session.attributes", attributes) if attributes else None
         put(self, "encoded_attributes", encoded)
@@ -111,6 +110,14 @@ class Session:
     def new(cls, *, user_id: str = NIL_USER_ID, attributes: Mapping[str, Any] | str | None = None) -> Self:
         """Make a session with a random id."""
         return cls(str(uuid.uuid4()), user_id, attributes)
+
+    @property
+    def attributes(self) -> dict[str, Any] | None:
+        """The attributes, read anew from what is sent: a session may be kept for long, and they add up."""
+        if self.encoded_attributes is None:
+            return None
+        attributes: dict[str, Any] = json.loads(orjson.loads(self.encoded_attributes))
+        return attributes
 
     @property
     def sample_point(self) -> float:
@@ -139,7 +146,8 @@ class Session:
         return hash(self.key)
 
     def __reduce__(self) -> tuple[type[Session], tuple[object, ...]]:
-        return type(self), (self.id, self.user_id, self.attributes)
+        text = None if self.encoded_attributes is None else orjson.loads(self.encoded_attributes)
+        return type(self), (self.id, self.user_id, text)
 
     def __repr__(self) -> str:
         return f"Session(id={self.id!r})"

@@ -43,11 +43,11 @@ __all__ = ["Batcher"]
 _FAR = float("inf")
 
 _HALVING_ANSWERS_MAX = 32
-"""Requests that finding the bad events of one batch may take; 100 events with 3 bad ones take 24."""
+"""Requests that finding the bad events of one batch may take."""
 
 _BAD_STREAK = 3
 _OUTAGE_AFTER = 8
-"""Failures in a row of one app monitor that mean an outage; fewer happen by chance."""
+"""Different batches of one app monitor that fail in a row mean an outage; fewer happen by chance."""
 
 _LONGEST_RETRY_AFTER = 60.0
 """Seconds. A `Retry-After` beyond it is cut: a batch tried again too early costs one request, one that
@@ -147,6 +147,7 @@ class Batcher:
         lane, counters = flight.lane, self.store.counters
         self.pacer.delivered(flight.sent_at, now)
         lane.bad_streak = 0
+        lane.deliveries += 1
         lane.delivered_sent_at = max(lane.delivered_sent_at, flight.sent_at)
         lane.suspect = False
         batch = flight.part_delivered()
@@ -184,7 +185,9 @@ class Batcher:
         flight.retry_costs_credit = True
         flight.not_before = now + self._delay(flight.failures, outcome.retry_after)
         if self._chooser.gate_of(lane) is None:
-            lane.failures_in_a_row += flight.sent_at >= lane.gate.changed_at
+            if flight.failed_at_delivery != lane.deliveries and flight.sent_at >= lane.gate.changed_at:
+                lane.failures_in_a_row += 1
+                flight.failed_at_delivery = lane.deliveries
             if lane.failures_in_a_row >= _OUTAGE_AFTER:
                 self._shut(lane.gate, Obstacle.OUTAGE, outcome.reason, "", now)
                 lane.gate.probe_at = flight.not_before
@@ -280,9 +283,13 @@ class Batcher:
         for flight in self._chooser.flights():
             if flight.state is FlightState.PARKED and self._chooser.gate_of(flight.lane) is None:
                 flight.state = FlightState.WAITING
-                flight.not_before = now
-                flight.failures = 0
-                flight.retry_costs_credit = False
+                if flight.failures_counted:
+                    # It failed while others were delivered: it may be the batch, and the others go first.
+                    flight.not_before = now + self._delay(flight.failures, None)
+                else:
+                    flight.not_before = now
+                    flight.failures = 0
+                    flight.retry_costs_credit = False
 
     def _probe_failed(self, gate: Gate, flight: Flight, outcome: Outcome, now: float) -> None:
         if isinstance(outcome, Rejected) and flight.parts:

@@ -34,10 +34,16 @@ sessions let no quiet batch through in 300 s; with one in four, 20 s at most).""
 _HALVING_SHARE = 0.1
 _HALVING_BURST = 8
 
-_FRESH_PROBES = ((12, 2), (32, 8))
-"""While fewer than 12 batches of an app monitor are in flight, every second probe of its outage is a
-fresh batch of another session, and every eighth while fewer than 32 are: a few batches that the service
-chokes on must not pass for an outage for ever, and in a true one little should be sealed."""
+_FEW_FLIGHTS = 12
+_FRESH_PROBE_OF_FEW = 2
+_FRESH_PROBE_OF_MANY = 8
+"""While an app monitor has few batches in flight, every second probe of its outage is a fresh batch of
+another session, and every eighth later: batches that the service chokes on must not pass for an outage
+for ever, and in a true one little should be sealed."""
+
+_HALVING_AT_ONCE = 4
+"""While as many refused batches of an app monitor are being halved and nothing else of it got through, no
+more are sealed: its details may be wrong rather than its events."""
 
 _FRESH_LOOKED_AT = 16
 _PROBES_PER_SECOND = 1.0
@@ -204,15 +210,12 @@ class Chooser:
 
 
 def _is_suspect(lane: Lane) -> bool:
-    """Tell whether the bad events of a batch are being looked for and nothing else got through."""
-    return lane.suspect and any(flight.is_halving for flight in lane.flights)
+    return lane.suspect and sum(flight.is_halving for flight in lane.flights) >= _HALVING_AT_ONCE
 
 
 def _wants_fresh(gate: Gate, lane: Lane) -> bool:
-    for fewer_than, every in _FRESH_PROBES:
-        if len(lane.flights) < fewer_than:
-            return gate.probes % every == every - 1
-    return False
+    every = _FRESH_PROBE_OF_FEW if len(lane.flights) < _FEW_FLIGHTS else _FRESH_PROBE_OF_MANY
+    return gate.probes % every == every - 1
 
 
 def _fresh(lane: Lane) -> OpenBatch | None:

@@ -81,9 +81,10 @@ def json_text(field: str, value: object) -> str:
 
 def embedded_json(field: str, value: object) -> bytes:
     """Return `value`'s JSON text as a JSON string, ready to stand in a request's body."""
+    text = json_text(field, value)
     try:
         # Copied, for what orjson returns keeps the buffer that it was written to.
-        return memoryview(_dumps(json_text(field, value))).tobytes()
+        return memoryview(_dumps(text)).tobytes()
     except (TypeError, ValueError) as error:  # a text with lone surrogates
         raise InvalidEvent(field, f"must be text that UTF-8 can hold ({error})", shape_of(value)) from None
 
@@ -118,9 +119,11 @@ def _seconds(value: object) -> float | int:
         raise InvalidEvent("timestamp", "must be seconds since the epoch or a datetime", shape_of(value))
     try:
         if isinstance(value, datetime):
-            value = (value.replace(tzinfo=UTC) if value.tzinfo is None else value).timestamp()
+            number: float = (value.replace(tzinfo=UTC) if value.tzinfo is None else value).timestamp()
+        else:
+            number = value
         # A number of its plain type, for a subclass (NumPy's, say) is nothing that orjson takes.
-        seconds = int(value) if isinstance(value, int) else round(float(value), 3)
+        seconds = int(number) if isinstance(number, int) else round(float(number), 3)
     except Exception as error:  # noqa: BLE001 - NaN has no decimals; a class of the user's may do anything
         shape = f"{type(value).__name__} ({type(error).__name__})"
         raise InvalidEvent("timestamp", "must be a finite number of seconds or a datetime", shape) from None

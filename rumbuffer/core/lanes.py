@@ -114,6 +114,7 @@ class Lane:
         "bad_streak",
         "batch_count",
         "delivered_sent_at",
+        "deliveries",
         "envelope_size",
         "failures_in_a_row",
         "flights",
@@ -138,7 +139,9 @@ class Lane:
         self.urgent: OrderedDict[int, OpenBatch] = OrderedDict()
         self.flights: list[Flight] = []
         self.gate: Gate = Gate(HoldScope.APP_MONITOR, app_monitor.id)
+        self.deliveries: int = 0
         self.failures_in_a_row: int = 0
+        """Different batches that failed since the last delivery."""
         self.delivered_sent_at: float = float("-inf")
         """When the newest request that was delivered had been sent."""
         self.bad_streak: int = 0
@@ -216,6 +219,11 @@ class Lane:
             if queue.pop(batch.seq, None) is not None:
                 queue[seq] = batch
         batch.seq = seq
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has neither open batches nor flights."""
+        return self.oldest is None and not self.flights
 
     @property
     def has_record(self) -> bool:

@@ -28,8 +28,8 @@ __all__ = ["Store"]
 _FAR = float("inf")
 _AT_ONCE = -1.0
 
-_LANES_REMEMBERED = 256
-"""App monitors may come from clients' requests; what is remembered of them must have a bound."""
+_LANES_MAX = 256
+"""App monitors may come from clients' requests, and each costs 2 KB and a look at every turn."""
 
 _SEQ_GAP = 1 << 20
 """Batches are numbered this far apart, so that the rest of a partly sealed one fits between."""
@@ -72,22 +72,30 @@ class Store:
         self._evicts = evicts
 
     def lane_for(self, app_monitor: AppMonitor) -> Lane:
-        """Return the app monitor's lane, made when it is first needed."""
+        """Return the app monitor's lane, made when it is first needed. Raises `InvalidEvent`."""
         lane = self.lanes.get(app_monitor)
         if lane is None:
+            if len(self.lanes) >= _LANES_MAX:
+                self._forget_what_is_idle()
             lane = self.lanes[app_monitor] = Lane(app_monitor)
         return lane
 
     def forget_if_idle(self, app_monitor: AppMonitor) -> None:
-        """Let go of the lane of a foreign app monitor when nothing is left in it.
-
-        One that the service refused lately is remembered, unless there are very many.
-        """
+        """Let go of the lane of a foreign app monitor when nothing is left in it, and to be remembered."""
         lane = self.lanes.get(app_monitor)
-        if lane is None or lane is self.home or lane.oldest is not None or lane.flights:
-            return
-        if not lane.has_record or len(self.lanes) > _LANES_REMEMBERED:
+        if lane is not None and lane is not self.home and lane.is_empty and not lane.has_record:
             del self.lanes[app_monitor]
+
+    def _forget_what_is_idle(self) -> None:
+        for app_monitor in [key for key, lane in self.lanes.items() if lane.is_empty]:
+            if app_monitor != self.home.app_monitor:
+                del self.lanes[app_monitor]
+        if len(self.lanes) >= _LANES_MAX:
+            raise InvalidEvent(
+                "app_monitor",
+                f"events of at most {_LANES_MAX} app monitors may be pending at once",
+                "another",
+            )
 
     def open_batches(self) -> int:
         """Count the unsealed batches."""
