@@ -47,7 +47,9 @@ _HALVING_ANSWERS_MAX = 32
 
 _BAD_STREAK = 3
 _OUTAGE_AFTER = 8
-"""Different batches of one app monitor that fail in a row mean an outage; fewer happen by chance."""
+"""Failures in a row of one app monitor that mean an outage; fewer happen by chance."""
+
+_RELEASED_WITHIN = 2.0
 
 _LONGEST_RETRY_AFTER = 60.0
 """Seconds. A `Retry-After` beyond it is cut: a batch tried again too early costs one request, one that
@@ -75,6 +77,7 @@ class Batcher:
         self._retry = retry
         self._random = random
         self._new_id = new_id
+        self._closing = False
         self._chooser = Chooser(store, pacer, retry_budget=retry.budget, max_in_flight=max_in_flight)
         self._sender_gate = self._chooser.sender_gate
 
@@ -147,7 +150,6 @@ class Batcher:
         lane, counters = flight.lane, self.store.counters
         self.pacer.delivered(flight.sent_at, now)
         lane.bad_streak = 0
-        lane.deliveries += 1
         lane.delivered_sent_at = max(lane.delivered_sent_at, flight.sent_at)
         lane.suspect = False
         batch = flight.part_delivered()
@@ -185,9 +187,7 @@ class Batcher:
         flight.retry_costs_credit = True
         flight.not_before = now + self._delay(flight.failures, outcome.retry_after)
         if self._chooser.gate_of(lane) is None:
-            if flight.failed_at_delivery != lane.deliveries and flight.sent_at >= lane.gate.changed_at:
-                lane.failures_in_a_row += 1
-                flight.failed_at_delivery = lane.deliveries
+            lane.failures_in_a_row += flight.sent_at >= lane.gate.changed_at
             if lane.failures_in_a_row >= _OUTAGE_AFTER:
                 self._shut(lane.gate, Obstacle.OUTAGE, outcome.reason, "", now)
                 lane.gate.probe_at = flight.not_before
@@ -282,12 +282,12 @@ class Batcher:
         self.store.news.notice(*gate.open(now))
         for flight in self._chooser.flights():
             if flight.state is FlightState.PARKED and self._chooser.gate_of(flight.lane) is None:
-                flight.state = FlightState.WAITING
-                if flight.failures_counted:
-                    # It failed while others were delivered: it may be the batch, and the others go first.
+                # They come back one by one, among new ones, and without their slots: if it was they that
+                # failed and not the service, they must not shut the gate at once again.
+                if flight.failures_counted and not self._closing:
                     flight.not_before = now + self._delay(flight.failures, None)
                 else:
-                    flight.not_before = now
+                    flight.not_before = now + (0.0 if self._closing else _RELEASED_WITHIN * self._random())
                     flight.failures = 0
                     flight.retry_costs_credit = False
 
@@ -318,6 +318,7 @@ class Batcher:
 
     def begin_close(self, now: float) -> None:
         """Make everything due for ever, and try once more what was waiting for a better time."""
+        self._closing = True
         self.store.flush_seq = 1 << 62
         for gate in (self._sender_gate, *(lane.gate for lane in self.store.lanes.values())):
             gate.hurry(now)

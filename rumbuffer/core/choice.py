@@ -137,7 +137,9 @@ class Chooser:
                 if flight.lane.suspect and flight.lane in halved:
                     continue  # one at a time, while nothing of the lane is delivered
                 halved.add(flight.lane)
-            if flight.state is not FlightState.WAITING:
+            if flight.state is FlightState.SENDING:
+                continue
+            if flight.state is FlightState.PARKED and self.gate_of(flight.lane) is not None:
                 continue
             at = flight.not_before
             if flight.is_halving:

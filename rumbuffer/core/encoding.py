@@ -68,7 +68,7 @@ def json_text(field: str, value: object) -> str:
     A text is returned as it is. Raises `InvalidEvent` naming `field`.
     """
     if isinstance(value, str):
-        return _checked_text(field, value)
+        return _checked_text(field, str.__str__(value))  # of a subclass, only the text
     if not isinstance(value, Mapping):
         raise InvalidEvent(field, "must be a mapping or a JSON text that holds an object", shape_of(value))
     try:
@@ -140,7 +140,7 @@ def _id_bytes(id: object) -> bytes:
     if isinstance(id, bytes):
         return id
     if isinstance(id, str) and is_uuid(id):
-        return id.encode()
+        return str.encode(id)
     raise InvalidEvent("id", UUID_RULE, shape_of(id))
 
 
@@ -194,9 +194,11 @@ class EventEncoder:
             )
         except InvalidEvent:
             raise
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - a class of the user's may do anything when it is read
             self._find_fault(type, details, metadata)
-            raise
+            raise InvalidEvent(
+                "event", f"must be readable ({error.__class__.__name__})", "an event"
+            ) from None
 
     def encode_given(
         self,
@@ -219,6 +221,8 @@ class EventEncoder:
 
     def _type_member(self, type: object) -> bytes:
         """Return the bytes from the type's name to the details, remembered for the next event."""
+        if isinstance(type, str):
+            type = str.__str__(type)  # noqa: A001
         if not (isinstance(type, str) and _is_type(type)):
             raise InvalidEvent("type", "must be 1 to 256 of the characters a-z A-Z 0-9 _ . -", shape_of(type))
         member = b',"type":"%b","details":' % type.encode()

@@ -31,7 +31,7 @@ class FlightState(Enum):
     SENDING = auto()
     """A request is out; it holds a slot."""
     PARKED = auto()
-    """Behind a shut gate; it keeps its id and events, and has given back its slot."""
+    """Behind a shut gate, or back from there; it keeps its id and events, and has given back its slot."""
 
 
 class Part:
@@ -55,7 +55,6 @@ class Flight:
         "ambiguous",
         "charge",
         "delivered",
-        "failed_at_delivery",
         "failures",
         "failures_counted",
         "halving_answers",
@@ -98,7 +97,6 @@ class Flight:
         self.is_halving: bool = False
         self.halving_answers: int = 0
         self.last_failure_at: float = now
-        self.failed_at_delivery: int = -1  # the lane's deliveries when it failed last
         self._start_part()
 
     def _start_part(self) -> None:

@@ -114,7 +114,6 @@ class Lane:
         "bad_streak",
         "batch_count",
         "delivered_sent_at",
-        "deliveries",
         "envelope_size",
         "failures_in_a_row",
         "flights",
@@ -139,9 +138,7 @@ class Lane:
         self.urgent: OrderedDict[int, OpenBatch] = OrderedDict()
         self.flights: list[Flight] = []
         self.gate: Gate = Gate(HoldScope.APP_MONITOR, app_monitor.id)
-        self.deliveries: int = 0
         self.failures_in_a_row: int = 0
-        """Different batches that failed since the last delivery."""
         self.delivered_sent_at: float = float("-inf")
         """When the newest request that was delivered had been sent."""
         self.bad_streak: int = 0
