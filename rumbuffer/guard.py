@@ -68,12 +68,15 @@ class Guard:
                 if self.busy:
                     return
                 self.busy = True
+                defect: Exception | None = None
                 try:
                     self.deferred.popleft()()
                 except IndexError:  # another thread did it
                     pass
-                except Exception:  # noqa: BLE001 - logged with its traceback; whoever asked for it is gone
-                    log(logging.ERROR, "rumbuffer: a defect; please report it", exc_info=True)
+                except Exception as error:  # noqa: BLE001 - logged below; whoever asked for it is gone
+                    defect = error
                 finally:
                     self.busy = False
+            if defect is not None:
+                log(logging.ERROR, "rumbuffer: a defect; please report it", exc_info=defect)
         self._on_exit()

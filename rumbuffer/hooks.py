@@ -7,6 +7,7 @@ delivery.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
@@ -50,7 +51,7 @@ class Hooks:
             for hook in self._hooks:
                 try:
                     hook(notice)
-                except Exception:  # noqa: BLE001 - logged with its traceback
+                except (Exception, asyncio.CancelledError):  # noqa: BLE001 - logged with its traceback
                     if id(hook) not in self._broken:
                         self._broken.add(id(hook))
                         log(

@@ -10,7 +10,7 @@ __all__ = ["log"]
 _logger = logging.getLogger("rumbuffer")
 
 
-def log(level: int, text: str, *values: object, exc_info: bool = False) -> None:
+def log(level: int, text: str, *values: object, exc_info: bool | BaseException = False) -> None:
     """Log to the logger ``rumbuffer``, and never raise."""
     with suppress(Exception):
         _logger.log(level, text, *values, exc_info=exc_info)

@@ -199,9 +199,14 @@ class Pump:
         if flight is None:
             return
         outcome = Failed("cancelled") if send.cancelled() else send.result()
+        news = self._batcher.store.news
+        # Where somebody cancelled the pump, the loop may be ending: only the next event may revive it.
+        revive = self._task is not None and not self._task.done()
         try:
             with self._guard:
                 self._batcher.settle(flight, outcome, self._clock())
+                news.wake = news.wake and revive
+            news.wake = news.wake or not revive
         except Exception:  # noqa: BLE001 - logged with its traceback
             self._defect()
         self._awake.set()
