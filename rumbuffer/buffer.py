@@ -21,12 +21,12 @@ from rumbuffer.core.batcher import Batcher
 from rumbuffer.core.counters import BufferStats
 from rumbuffer.core.encoding import EventEncoder, shape_of
 from rumbuffer.core.news import Lost, Waiter
-from rumbuffer.core.pacing import TokenBucket
 from rumbuffer.core.room import RoomWaiter
 from rumbuffer.core.store import Store
 from rumbuffer.errors import BufferClosed, BufferFull, DeliveryError, InvalidEvent, InvalidSetting, WrongLoop
 from rumbuffer.events import AppMonitor, Event, Session
 from rumbuffer.hooks import Hook, Hooks
+from rumbuffer.hostshare import pacer_for
 from rumbuffer.ids import new_id
 from rumbuffer.intake import Intake, check_event, no_session
 from rumbuffer.log import log
@@ -41,6 +41,7 @@ from rumbuffer.settings import (
     check_rate,
     check_seconds,
     from_environment,
+    named_by_variable,
 )
 
 __all__ = ["RumBuffer"]
@@ -104,7 +105,7 @@ class RumBuffer:
         )
         self._batcher = Batcher(
             self._store,
-            pacer=TokenBucket(pacing.quota * pacing.use, pacing.burst),
+            pacer=pacer_for(pacing),
             retry=_checked("retry", retry, RetryPolicy),
             max_in_flight=limits.max_in_flight,
             random=random.random,
@@ -120,7 +121,7 @@ class RumBuffer:
         self._pump: Pump | None = None
         self._closing: asyncio.Task[CloseReport] | None = None
         self._cut_short: asyncio.Event | None = None
-        self._last_stats: BufferStats | None = None
+        self._last_stats: BufferStats = self._batcher.stats(0.0)
         _all_buffers.add(self)
 
     @classmethod
@@ -130,7 +131,11 @@ class RumBuffer:
         `RUMBUFFER_APP_MONITOR_ID` must be set, unless `app_monitor` is given. The README lists the
         variables. Raises `InvalidSetting` naming the variable.
         """
-        return cls(**from_environment(environment, arguments))
+        settings = from_environment(environment, arguments)
+        try:
+            return cls(**settings)
+        except InvalidSetting as error:
+            raise error if error.field in arguments else named_by_variable(error) from None
 
     # Lifecycle ----------------------------------------------------------------------------------------
 
@@ -423,7 +428,7 @@ class RumBuffer:
         """Return a snapshot of the counts; from any thread, in any state."""
         guard = self._intake.guard
         with guard.lock:
-            if guard.busy and self._last_stats is not None:
+            if guard.busy:
                 return self._last_stats  # called from inside a change: what was before it
             with guard:
                 stats = self._batcher.stats(self._intake.clock())

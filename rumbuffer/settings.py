@@ -10,6 +10,7 @@ import difflib
 import logging
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,6 +25,9 @@ __all__ = ["Limits", "Overflow", "Pacing", "RetryPolicy"]
 
 
 Oversize: TypeAlias = Literal["refuse", "send"]
+Share: TypeAlias = Literal["host"]
+
+_GROUP = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 class Overflow(StrEnum):
@@ -77,17 +81,32 @@ class Pacing:
 
     `quota` is what the account may send in a region (requests a second; 50 unless it was raised),
     `use` the share of it that this buffer takes: the default leaves a fifth for browsers that post
-    directly. `burst` is the number of requests that may go out at once after a pause.
+    directly, and 0.98 is for those whose events all pass through here. ``quota=None`` means unknown:
+    the pace starts slowly and is found from what the service refuses, and `use` has no say. `burst`
+    is the number of requests that may go out at once at the start, where the quota is known; later it
+    is two.
+
+    ``share="host"`` makes the user's processes on one host that name the same `group` keep one pace
+    together, through a small file of mode 0600 in the user's runtime folder; those that send to
+    different accounts or regions should name different groups (letters, digits, ``._-``; at most 64).
+    Where the file cannot be, each process learns for itself. ``share=None`` turns it off.
     """
 
-    quota: float = 50.0
+    quota: float | None = 50.0
     use: float = 0.8
     burst: int = 10
+    share: Share | None = "host"
+    group: str = "default"
 
     def __post_init__(self) -> None:
-        _number("quota", self.quota, 0.0, exclusive=True)
+        if self.quota is not None:
+            _number("quota", self.quota, 0.0, exclusive=True)
         _number("use", self.use, 0.0, 1.0, exclusive=True)
         _whole("burst", self.burst, 1)
+        if self.share not in ("host", None):
+            raise InvalidSetting("share", "must be 'host' or None", shape_of(self.share))
+        if not isinstance(self.group, str) or not _GROUP.fullmatch(self.group):
+            raise InvalidSetting("group", "must be 1 to 64 of A-Z a-z 0-9 . _ -", shape_of(self.group))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +160,18 @@ def _number(
     if not (low_enough and value <= highest and value < _TOO_MUCH):
         bound = f"above {lowest:g}" if exclusive else f"at least {lowest:g}"
         top = "" if highest == math.inf else f" and at most {highest:g}"
-        raise InvalidSetting(name, f"must be a finite number, {bound}{top}", f"{value:g}")
+        shown = float(min(max(value, -1e300), 1e300))  # an int may be larger than any float
+        raise InvalidSetting(name, f"must be a finite number, {bound}{top}", f"{shown:g}")
 
 
 # The environment ------------------------------------------------------------------------------------
 
 _PREFIX = "RUMBUFFER_"
+
+
+def _means_none(text: str) -> bool:
+    return text.strip().lower() in ("none", "unknown")
+
 
 # variable (without the prefix) -> (settings class or None for an argument of RumBuffer, name, parser)
 _VARIABLES: dict[str, tuple[type | None, str, Callable[[str], Any]]] = {
@@ -163,9 +188,11 @@ _VARIABLES: dict[str, tuple[type | None, str, Callable[[str], Any]]] = {
     "MAX_EVENT_BYTES": (Limits, "max_event_bytes", int),
     "OVERSIZE": (Limits, "oversize", str),
     "MAX_IN_FLIGHT": (Limits, "max_in_flight", int),
-    "QUOTA": (Pacing, "quota", float),
+    "QUOTA": (Pacing, "quota", lambda text: None if _means_none(text) else float(text)),
     "USE": (Pacing, "use", float),
     "BURST": (Pacing, "burst", int),
+    "SHARE": (Pacing, "share", lambda text: None if _means_none(text) else text),
+    "GROUP": (Pacing, "group", str),
     "MAX_FAILURES": (RetryPolicy, "max_failures", int),
     "BASE_DELAY": (RetryPolicy, "base_delay", float),
     "MAX_DELAY": (RetryPolicy, "max_delay", float),
@@ -207,6 +234,9 @@ def from_environment(environment: Mapping[str, str] | None, given: Mapping[str, 
     for group, values in grouped.items():
         if _GROUPS[group] not in given:
             arguments[_GROUPS[group]] = _made(group, values)
+    if given.get("sender") is not None:  # it brings its own
+        arguments.pop("region_name", None)
+        arguments.pop("endpoint_url", None)
     return {**arguments, **given}
 
 
@@ -225,11 +255,16 @@ def _made(group: type, values: dict[str, Any]) -> Any:
     try:
         return group(**values)
     except InvalidSetting as error:
-        name = error.field.rpartition(".")[2]
-        for variable, (of_group, known, _) in _VARIABLES.items():
-            if of_group is group and known == name:
-                raise InvalidSetting(_PREFIX + variable, error.rule, error.shape) from None
-        raise
+        raise named_by_variable(error, group) from None
+
+
+def named_by_variable(error: InvalidSetting, group: type | None = None) -> InvalidSetting:
+    """Return the error under the name of the environment variable that the setting came from."""
+    name = error.field.rpartition(".")[2]
+    for variable, (of_group, known, _) in _VARIABLES.items():
+        if of_group is group and known == name:
+            return InvalidSetting(_PREFIX + variable, error.rule, error.shape)
+    return error
 
 
 def _warn_unknown(variable: str) -> None:

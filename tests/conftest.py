@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,12 @@ settings.load_profile("rumbuffer")
 
 _FROM_CI = {"RUMBUFFER_AWS_CLI", "RUMBUFFER_NODE_MODULES", "RUMBUFFER_REQUIRE_ALL"}
 """What .ci/run tells the tests."""
+
+
+@pytest.fixture(autouse=True)
+def pace_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the pace that the buffers of a test share on this host away from all other tests."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -163,10 +163,7 @@ class Batcher:
     def _throttled(self, flight: Flight, outcome: Throttled, now: float) -> None:
         self.store.counters.throttled += 1
         flight.retry_costs_credit = False
-        retry_after = outcome.retry_after
-        if retry_after is not None:
-            retry_after = min(max(retry_after, 0.0), _LONGEST_RETRY_AFTER)
-        flight.not_before = self.pacer.throttled(flight.sent_at, now, retry_after, self._random())
+        flight.not_before = self.pacer.throttled(flight.sent_at, now, outcome.retry_after, self._random())
 
     def _failed(self, flight: Flight, outcome: Failed, now: float) -> None:
         self.store.counters.failures += 1

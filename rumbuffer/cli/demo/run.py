@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rumbuffer import AppMonitor, BufferStats, RumBuffer
+from rumbuffer import AppMonitor, BufferStats, Pacing, RumBuffer
 from rumbuffer.cli.demo.accounts import Ledger, Verdict
 from rumbuffer.cli.demo.service import Service, service
 from rumbuffer.cli.demo.visitors import Visitors
@@ -131,7 +131,9 @@ class Demo:
         options = [text for option, value in _FAULTS.items() for text in (option, str(value))]
         async with service(options) as emulator:
             os.environ.update(emulator.environment)  # an isolated one, which is put back: see service.py
-            buffer = RumBuffer(_MONITOR, endpoint_url=emulator.endpoint_url)
+            # A pace of its own: the service of the demo is nobody else's.
+            pacing = Pacing(share=None)
+            buffer = RumBuffer(_MONITOR, endpoint_url=emulator.endpoint_url, pacing=pacing)
             await buffer.start()
             self._started = time.monotonic()
             try:

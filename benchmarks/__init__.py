@@ -1,0 +1,1 @@
+"""What rumbuffer costs, and what its peers do; each module says what it measures and how."""
