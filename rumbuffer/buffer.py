@@ -90,7 +90,12 @@ class RumBuffer:
             raise InvalidSetting(
                 "sender", "brings its own region and endpoint; give it those, or leave it out", "both"
             )
-        hooks = tuple(hooks)
+        for name, value in (("region_name", region_name), ("endpoint_url", endpoint_url)):
+            if not (value is None or isinstance(value, str)):
+                raise InvalidSetting(name, "must be a string", shape_of(value))
+        if not (sender is None or callable(getattr(sender, "send", None))):
+            raise InvalidSetting("sender", "must be a rumbuffer.Sender", shape_of(sender))
+        hooks = _checked_hooks(hooks)
         self._sender_settings = (sender, region_name, endpoint_url)
         self._close_timeout = close_timeout
         self._hooks = Hooks(hooks)
@@ -371,6 +376,8 @@ class RumBuffer:
             try:
                 room_waiter = intake.admit_waiting(room_waiter, encoded, session, app_monitor, waiter)
             except InvalidEvent:
+                if room_waiter is not None:
+                    intake.withdraw(room_waiter)
                 intake.count_refusal(RefusalReason.INVALID_EVENT)
                 raise
             if room_waiter is None:
@@ -490,6 +497,16 @@ def _checked(name: str, value: Setting, kind: type[Setting]) -> Setting:
     if not isinstance(value, kind):
         raise InvalidSetting(name, f"must be a rumbuffer.{kind.__name__}", shape_of(value))
     return value
+
+
+def _checked_hooks(hooks: object) -> tuple[Hook, ...]:
+    if not isinstance(hooks, Iterable):
+        raise InvalidSetting("hooks", "must be a sequence of callables", shape_of(hooks))
+    checked = tuple(hooks)
+    for hook in checked:
+        if not callable(hook):
+            raise InvalidSetting("hooks", "must be callables that take a notice", shape_of(hook))
+    return checked
 
 
 def _increase(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:

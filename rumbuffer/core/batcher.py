@@ -138,7 +138,7 @@ class Batcher:
                 self._rejected(flight, outcome, now)
             case TooLarge():
                 self._too_large(flight, outcome)
-            case Misconfigured():
+            case Misconfigured():  # pragma: no branch - there is no other outcome
                 self._misconfigured(flight, outcome, now)
         for gate in (self._sender_gate, lane.gate):
             if gate.probe is flight:  # it did not open the gate
@@ -151,7 +151,7 @@ class Batcher:
         self.pacer.delivered(flight.sent_at, now)
         lane.bad_streak = 0
         lane.delivered_sent_at = max(lane.delivered_sent_at, flight.sent_at)
-        lane.suspect = False
+        lane.rejections_in_a_row = 0
         batch = flight.part_delivered()
         flight.halving_answers += flight.is_halving
         counters.delivered += len(batch.events)
@@ -183,11 +183,16 @@ class Batcher:
         flight.failures += 1
         flight.retry_costs_credit = True
         flight.not_before = now + self._delay(flight.failures, outcome.retry_after)
+        if flight.is_doubtful:
+            # Lest it keeps the others from being delivered, it has no slot.
+            flight.state = FlightState.PARKED
         if self._chooser.gate_of(lane) is None:
-            lane.failures_in_a_row += flight.sent_at >= lane.gate.changed_at
+            # A doubtful batch that fails again says nothing new about the service.
+            if not flight.is_doubtful and flight.sent_at >= lane.gate.changed_at:
+                lane.failures_in_a_row += 1
             if lane.failures_in_a_row >= _OUTAGE_AFTER:
                 self._shut(lane.gate, Obstacle.OUTAGE, outcome.reason, "", now)
-                lane.gate.probe_at = flight.not_before
+                lane.gate.probe_at = now + self._delay(1, outcome.retry_after)
 
     def _delay(self, failures: int, retry_after: float | None) -> float:
         delay = backoff(failures, self._retry.base_delay, self._retry.max_delay, self._random())
@@ -196,7 +201,7 @@ class Batcher:
 
     def _rejected(self, flight: Flight, outcome: Rejected, now: float) -> None:
         lane = flight.lane
-        lane.suspect = True
+        lane.rejections_in_a_row += 1
         flight.halving_answers += 1
         if len(flight.batch.events) == 1:
             self._dead_letter(flight, DeadLetterReason.INVALID, outcome.reason)
@@ -281,6 +286,7 @@ class Batcher:
             if flight.state is FlightState.PARKED and self._chooser.gate_of(flight.lane) is None:
                 # They come back one by one, among new ones, and without their slots: if it was they that
                 # failed and not the service, they must not shut the gate at once again.
+                flight.outlived_outage = True
                 if flight.failures_counted and not self._closing:
                     flight.not_before = now + self._delay(flight.failures, None)
                 else:
@@ -293,7 +299,7 @@ class Batcher:
             return  # its halves go on, and decide
         if gate.obstacle is Obstacle.OUTAGE:
             wish = outcome.retry_after if isinstance(outcome, Failed) else None
-            gate.probe_failed(now, self._delay(_OUTAGE_AFTER + gate.probes, wish))
+            gate.probe_failed(now, self._delay(1 + gate.probes, wish))
         else:
             gate.probe_failed(now)
 

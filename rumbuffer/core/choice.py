@@ -133,13 +133,13 @@ class Chooser:
         has_credit = self._budget.has_credit(now)
         self._halving.rate = self._pacer.rate * _HALVING_SHARE
         for flight in sorted(flights, key=_precedence):
+            if flight.state is FlightState.PARKED and self.gate_of(flight.lane) is not None:
+                continue
             if flight.is_halving:
-                if flight.lane.suspect and flight.lane in halved:
+                if flight.lane.rejections_in_a_row and flight.lane in halved:
                     continue  # one at a time, while nothing of the lane is delivered
                 halved.add(flight.lane)
             if flight.state is FlightState.SENDING:
-                continue
-            if flight.state is FlightState.PARKED and self.gate_of(flight.lane) is not None:
                 continue
             at = flight.not_before
             if flight.is_halving:
@@ -174,17 +174,24 @@ class Chooser:
         for lane in lanes:
             parked = min(
                 (flight for flight in lane.flights if flight.state is FlightState.PARKED),
-                key=lambda flight: flight.sent_at,
+                key=lambda flight: (flight.is_doubtful, flight.sent_at),
                 default=None,
             )
             if parked is None:
                 if lane.oldest is not None:
                     return lane.oldest
-            elif gate.obstacle is Obstacle.OUTAGE and _wants_fresh(gate, lane):
+            elif gate.obstacle is Obstacle.OUTAGE and self._wants_fresh(gate, lane):
                 return _fresh(lane) or parked
             else:
                 return parked
         return None
+
+    def _wants_fresh(self, gate: Gate, lane: Lane) -> bool:
+        room = self._store.room
+        telling = sum(not flight.is_doubtful for flight in lane.flights)
+        every = _FRESH_PROBE_OF_FEW if telling < _FEW_FLIGHTS else _FRESH_PROBE_OF_MANY
+        # What is sealed cannot be evicted, and the newest events matter most.
+        return room.fixed < room.capacity // 4 and gate.probes % every == every - 1
 
     # What is open ---------------------------------------------------------------------------------------
 
@@ -212,12 +219,9 @@ class Chooser:
 
 
 def _is_suspect(lane: Lane) -> bool:
-    return lane.suspect and sum(flight.is_halving for flight in lane.flights) >= _HALVING_AT_ONCE
-
-
-def _wants_fresh(gate: Gate, lane: Lane) -> bool:
-    every = _FRESH_PROBE_OF_FEW if len(lane.flights) < _FEW_FLIGHTS else _FRESH_PROBE_OF_MANY
-    return gate.probes % every == every - 1
+    if lane.rejections_in_a_row < _HALVING_AT_ONCE:
+        return False
+    return sum(flight.is_halving for flight in lane.flights) >= _HALVING_AT_ONCE
 
 
 def _fresh(lane: Lane) -> OpenBatch | None:

@@ -122,7 +122,7 @@ class Lane:
         "newest",
         "oldest",
         "open",
-        "suspect",
+        "rejections_in_a_row",
         "urgent",
     )
 
@@ -143,8 +143,8 @@ class Lane:
         """When the newest request that was delivered had been sent."""
         self.bad_streak: int = 0
         """Batches in a row of which the service took no event."""
-        self.suspect: bool = False
-        """Whether the service refused a batch and has delivered nothing since."""
+        self.rejections_in_a_row: int = 0
+        """Requests whose content the service refused since it took one."""
 
     def envelope_for(self, session: Session) -> int:
         """Return the size of a body without events for this session."""

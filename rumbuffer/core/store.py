@@ -263,8 +263,10 @@ class Store:
         self.next_seq += _SEQ_GAP
         self.room.free -= batch.charge
         if lane.oldest is batch:
-            # Only the first of a lane needs a timer: the linger is the same for all that follow.
-            self._work_possible(now + self.linger)
+            # Only the first of a lane needs a timer: the linger is the same for all that follow. Behind a
+            # shut gate it may be what a probe was waiting for.
+            at_once = self.pressed or lane.gate.is_shut
+            self._work_possible(_AT_ONCE if at_once else now + self.linger)
         return batch
 
     def _close(self, batch: OpenBatch) -> None:
