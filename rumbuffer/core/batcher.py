@@ -45,6 +45,10 @@ _FAR = float("inf")
 _HALVING_ANSWERS_MAX = 32
 """Requests that finding the bad events of one batch may take."""
 
+_SEARCHED_AT_ONCE = 256
+"""Refused batches of an app monitor that may wait to be halved. More come in than a tenth of the tokens
+can search, then: the newest are given up, for a bound on what is sealed and for the sake of the others."""
+
 _BAD_STREAK = 3
 _OUTAGE_AFTER = 8
 """Failures in a row of one app monitor that mean an outage; fewer happen by chance."""
@@ -144,6 +148,9 @@ class Batcher:
             if gate.probe is flight:  # it did not open the gate
                 self._probe_failed(gate, flight, outcome, now)
         self._park_if_shut(flight)
+        if flight.is_halving and flight.state is FlightState.WAITING and not lane.gate.is_shut:
+            # The search has few tokens; what waits for them must not keep the slots from the others.
+            flight.state = FlightState.PARKED
         self.store.forget_if_idle(lane.app_monitor)
 
     def _delivered(self, flight: Flight, now: float) -> None:
@@ -205,8 +212,10 @@ class Batcher:
         flight.halving_answers += 1
         if len(flight.batch.events) == 1:
             self._dead_letter(flight, DeadLetterReason.INVALID, outcome.reason)
-        else:
+        elif flight.is_halving or sum(other.is_halving for other in lane.flights) < _SEARCHED_AT_ONCE:
             flight.halve()
+        else:
+            self._dead_letter(flight, DeadLetterReason.UNRESOLVED, outcome.reason)
         self._end_long_search(flight, outcome.reason)
         if not flight.parts and not flight.delivered:
             lane.bad_streak += 1
@@ -283,7 +292,8 @@ class Batcher:
     def _open(self, gate: Gate, now: float) -> None:
         self.store.news.notice(*gate.open(now))
         for flight in self._chooser.flights():
-            if flight.state is FlightState.PARKED and self._chooser.gate_of(flight.lane) is None:
+            parked = flight.state is FlightState.PARKED and not flight.is_halving
+            if parked and self._chooser.gate_of(flight.lane) is None:
                 # They come back one by one, among new ones, and without their slots: if it was they that
                 # failed and not the service, they must not shut the gate at once again.
                 flight.outlived_outage = True

@@ -32,7 +32,7 @@ class FlightState(Enum):
     """A request is out; it holds a slot."""
     PARKED = auto()
     """It keeps its id and events, and has given back its slot: behind a shut gate, or back from there, or
-    because it is doubtful."""
+    because it is doubtful or being halved."""
 
 
 class Part:

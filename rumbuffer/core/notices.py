@@ -40,7 +40,7 @@ class DeadLetterReason(StrEnum):
     TOO_LARGE = "too_large"
     """The service called it too large when it was alone in its batch."""
     UNRESOLVED = "unresolved"
-    """Its batch held events that the service refuses, and finding out which took too many requests."""
+    """Its batch held events that the service refuses, and finding out which would take too many requests."""
     TOO_MANY_FAILURES = "too_many_failures"
     """Its batch failed `max_failures` times while others were delivered."""
 

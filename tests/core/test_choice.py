@@ -1,0 +1,136 @@
+"""What a token is spent on: full batches, quiet sessions, and who goes before whom."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from rumbuffer.core.outcomes import Failed, Outcome, Rejected, Throttled
+from rumbuffer.core.sealed import SealedBatch
+from tests.core.helpers import DELIVERED, OTHER, Rig, make_store, number_of, numbers
+
+
+def backlog(*, full: int, quiet: int) -> Rig:
+    """Full batches of some sessions, and due ones of others that were there first; one token at a time."""
+    rig = Rig(make_store(linger=0.0), rate=10.0, burst=1)
+    for number in range(quiet):
+        rig.record(1_000 + number)
+    for number in range(full):
+        rig.fill(number)
+    return rig
+
+
+def test_one_token_in_four_goes_to_the_oldest_due_batch() -> None:
+    """Three tokens go to full batches, in their order, the fourth to the batch that is due for longest."""
+    rig = backlog(full=9, quiet=3)
+    rig.run(lambda _: DELIVERED)
+    sizes = [len(batch.events) for _, batch in rig.requests]
+    assert sizes == [1, 4, 4, 4, 1, 4, 4, 4, 1, 4, 4, 4]
+    full = [numbers(batch)[0] for _, batch in rig.requests if len(batch.events) == 4]
+    assert full == sorted(full)
+
+
+def test_without_full_batches_every_token_serves_what_is_due() -> None:
+    """The order of due batches is that of their opening, over all app monitors."""
+    rig = Rig(rate=10.0, burst=1)
+    for number in range(6):
+        rig.record(number, monitor=OTHER if number % 2 else rig.home.app_monitor)
+    rig.batcher.make_due()
+    rig.run(lambda _: DELIVERED)
+    assert [numbers(batch) for _, batch in rig.requests] == [[1], [2], [3], [4], [5], [6]]
+
+
+def test_the_oldest_full_batch_goes_first_over_all_app_monitors() -> None:
+    """No app monitor's full batches stand behind another's."""
+    rig = Rig(rate=10.0, burst=1)
+    for number in range(6):
+        rig.fill(number, monitor=OTHER if number % 2 else rig.home.app_monitor)
+    rig.run(lambda _: DELIVERED)
+    assert [numbers(batch)[0] for _, batch in rig.requests] == [1, 5, 9, 13, 17, 21]
+
+
+@pytest.mark.parametrize(("full_batches", "oldest"), [(22, 8.0), (27, 20.0)])
+def test_quiet_sessions_are_not_starved_by_55_busy_ones(full_batches: int, oldest: float) -> None:
+    """Beside 55 sessions that could fill every batch, a quiet one's event is at most 20 s old when sent."""
+    choose = random.Random(1)
+    limits = make_store(max_batch_events=100, max_pending_bytes=1 << 27)
+    rig = Rig(limits, rate=25.0, burst=10, max_in_flight=32)
+    recorded_at: dict[int, float] = {}
+    ages: list[float] = []
+    fills: list[int] = []
+    number = 0
+
+    def answer(batch: SealedBatch) -> Outcome:
+        fills.append(len(batch.events))
+        if int(batch.session_id[:8], 16) >= 1_000:
+            ages.extend(rig.now - recorded_at[number_of(encoded)] for encoded in batch.events)
+        return DELIVERED
+
+    for step in range(1_000):  # 100 s in tenths
+        rig.run(answer, until=step / 10)
+        for _ in range(full_batches * 10):
+            rig.record(choose.randrange(55), number=0)
+        if step % 8 == 0:
+            number += 1
+            recorded_at[number] = rig.now
+            rig.record(1_000 + step, number=number)
+    assert len(ages) >= (100 - oldest) * 1.25
+    assert max(ages) <= oldest
+    assert sum(fills) / len(fills) > 76
+
+
+def test_pressure_sends_the_oldest_batch_without_its_linger() -> None:
+    """When an event met the memory limit, one batch goes early for it, and then lingering is kept again."""
+    rig = Rig(make_store(max_pending_bytes=2_000, linger=60.0), burst=1)
+    rig.record(1)
+    rig.record(2)
+    assert rig.wait() == 60.0
+    rig.record(3, size=300)
+    rig.run(lambda _: DELIVERED, until=1.0)
+    assert len(rig.requests) == 1
+
+
+def test_no_more_batches_are_sealed_than_there_are_slots() -> None:
+    """What waits for a retry holds its slot, and nothing else is sealed in its place."""
+    rig = Rig(max_in_flight=2)
+    for number in range(4):
+        rig.fill(number)
+    one, two = rig.send()
+    rig.settle(one, Throttled(20.0))
+    assert rig.send() == []
+    rig.settle(two, DELIVERED)
+    third = rig.send_one()
+    rig.settle(third, Failed("500", 9.0))
+    assert rig.wait() == 9.0
+
+
+def test_no_token_is_taken_while_nothing_is_to_be_sent() -> None:
+    """A pause saves up the burst, and asking does not spend it."""
+    rig = Rig(rate=1.0, burst=3)
+    for _ in range(50):
+        rig.wait()
+    for number in range(5):
+        rig.fill(number)
+    assert len(rig.send()) == 3
+    assert rig.wait() == pytest.approx(1.0)
+
+
+def test_late_answers_do_not_exceed_the_connections() -> None:
+    """There are never more requests out than `max_in_flight`, whatever is due."""
+    rig = Rig(max_in_flight=3)
+    for number in range(10):
+        rig.fill(number)
+    assert len(rig.send()) == 3
+    assert rig.wait() == float("inf"), "the next answer comes first"
+
+
+def test_so_many_refused_batches_wait_to_be_searched_and_no_more() -> None:
+    """Beyond 256 refused batches the newest are given up at once, for the search has few tokens."""
+    rig = Rig(make_store(max_pending_bytes=1 << 22), rate=10_000.0, burst=300, max_in_flight=300)
+    for number in range(258):
+        rig.fill(number)
+    sent = rig.send()
+    rig.settle(sent, Rejected("bad"))
+    assert rig.batcher.stats(0.0).dead_lettered_by_reason == {"unresolved": 8}
+    assert rig.counts[1] == 4 * 256
