@@ -211,7 +211,7 @@ class RumBuffer:
         loop = self._own_loop("aclose")
         assert self._cut_short is not None
         timer = loop.call_later(self._close_timeout if timeout is None else timeout, self._cut_short.set)
-        if self._closing is None:
+        if self._closing is None or self._closing.cancelled():  # by somebody who cancels all tasks
             self._closing = loop.create_task(self._close(), name="rumbuffer close")
         try:
             return await asyncio.shield(self._closing)
@@ -434,11 +434,12 @@ class RumBuffer:
     def stats(self) -> BufferStats:
         """Return a snapshot of the counts; from any thread, in any state."""
         guard = self._intake.guard
-        with guard.lock:
-            if guard.busy:
-                return self._last_stats  # called from inside a change: what was before it
-            with guard:
-                stats = self._batcher.stats(self._intake.clock())
+        if not guard.enter():
+            return self._last_stats  # called from inside a change: what was before it
+        try:
+            stats = self._batcher.stats(self._intake.clock())
+        finally:
+            guard.exit()
         if self._pump is not None and self._pump.failed:
             stats = stats.failed()
         self._last_stats = stats

@@ -35,12 +35,24 @@ class Guard:
         self.deferred: deque[Callable[[], object]] = deque()
         self._on_exit = on_exit
 
-    def __enter__(self) -> None:
+    def enter(self) -> bool:
+        """Go in and return true; false where this thread is inside already."""
         self.lock.acquire()
         if self.busy:
             self.lock.release()
-            raise RuntimeError("the buffer's core was entered from inside itself")
+            return False
         self.busy = True
+        return True
+
+    def exit(self) -> None:
+        """Go out, and do outside what was left to do."""
+        self.busy = False
+        self.lock.release()
+        self.leave()
+
+    def __enter__(self) -> None:
+        if not self.enter():
+            raise RuntimeError("the buffer's core was entered from inside itself")
 
     def __exit__(
         self,
@@ -48,18 +60,17 @@ class Guard:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.busy = False
-        self.lock.release()
-        self.leave()
+        self.exit()
 
     def run(self, change: Callable[[], object]) -> None:
         """Make a change inside, now or as soon as this thread is out of the core."""
-        with self.lock:
-            if self.busy:
-                self.deferred.append(change)
-                return
-            with self:
-                change()
+        if not self.enter():
+            self.deferred.append(change)
+            return
+        try:
+            change()
+        finally:
+            self.exit()
 
     def leave(self) -> None:
         """Do what was left to do, from outside."""

@@ -72,6 +72,7 @@ class Pump:
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._sender_closing: asyncio.Task[None] | None = None
         self._sends: dict[asyncio.Task[Outcome], Flight] = {}
         self._settled: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -106,7 +107,11 @@ class Pump:
         self._hooks.log_the_rest()
         tasks = [task for task in (self._task, self._starting, *self._sends) if task is not None]
         await self._end(tasks, "a send")
-        closing = self._loop.create_task(self._sender.aclose(), name="rumbuffer sender close")
+        if self._sender_closing is None:  # a close that was cancelled half-way is done again
+            self._sender_closing = self._loop.create_task(
+                self._sender.aclose(), name="rumbuffer sender close"
+            )
+        closing = self._sender_closing
         await asyncio.wait((closing,), timeout=_CLEAN_UP)
         if closing.done() and not closing.cancelled() and (error := closing.exception()) is not None:
             log(logging.ERROR, "rumbuffer: the sender could not be closed (%s)", type(error).__name__)

@@ -114,8 +114,8 @@ class RetryPolicy:
     """When a batch that failed (5xx, time-out, connection) goes again, and when it is given up.
 
     A batch is given up after `max_failures` failures, each counted only if other batches were
-    delivered meanwhile: an outage expires nothing. Throttles never count. The delay before try n is
-    random between 0 and `base_delay` · 2ⁿ, at most `max_delay` (seconds). `budget` bounds retries to
+    delivered meanwhile: an outage expires nothing. Throttles never count. The delay before retry n is
+    random between 0 and `base_delay` · 2ⁿ⁻¹, at most `max_delay` (seconds). `budget` bounds retries to
     that share of the first tries, with one a second always allowed.
     """
 

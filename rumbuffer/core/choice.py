@@ -37,6 +37,7 @@ _HALVING_BURST = 8
 _FEW_FLIGHTS = 12
 _FRESH_PROBE_OF_FEW = 2
 _FRESH_PROBE_OF_MANY = 8
+_FRESH_PROBE_OF_VERY_MANY = 32
 """While an app monitor has few batches in flight, every second probe of its outage is a fresh batch of
 another session, and every eighth later: batches that the service chokes on must not pass for an outage
 for ever, and in a true one little should be sealed."""
@@ -190,8 +191,10 @@ class Chooser:
         room = self._store.room
         telling = sum(not flight.is_doubtful for flight in lane.flights)
         every = _FRESH_PROBE_OF_FEW if telling < _FEW_FLIGHTS else _FRESH_PROBE_OF_MANY
+        if room.fixed >= room.capacity // 4:
+            every = _FRESH_PROBE_OF_VERY_MANY
         # What is sealed cannot be evicted, and the newest events matter most.
-        return room.fixed < room.capacity // 4 and gate.probes % every == every - 1
+        return gate.probes % every == every - 1
 
     # What is open ---------------------------------------------------------------------------------------
 
