@@ -36,11 +36,10 @@ from typing import Final
 
 from rumbuffer.core.pace import Pace
 from rumbuffer.core.pacing import OwnLedger, QuotaPacer
+from rumbuffer.log import log
 from rumbuffer.settings import Pacing
 
 __all__ = ["HostLedger", "pacer_for"]
-
-logger = logging.getLogger("rumbuffer")
 
 _LAYOUT: Final = 1
 """Goes into the file's name, so that versions of rumbuffer with another layout do not meet."""
@@ -189,7 +188,8 @@ class HostLedger:
     def _end(self, reason: str) -> None:
         self._is_private = True
         self.close()
-        logger.warning(
+        log(
+            logging.WARNING,
             "rumbuffer: this process cannot share its pace with others on this host, and goes by what "
             "the service refuses: %s",
             reason,

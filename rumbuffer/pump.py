@@ -72,7 +72,7 @@ class Pump:
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
         self._starting: asyncio.Task[None] | None = None
-        self._sender_closing: asyncio.Task[None] | None = None
+        self._sender_closed = False
         self._sends: dict[asyncio.Task[Outcome], Flight] = {}
         self._settled: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -107,15 +107,16 @@ class Pump:
         self._hooks.log_the_rest()
         tasks = [task for task in (self._task, self._starting, *self._sends) if task is not None]
         await self._end(tasks, "a send")
-        if self._sender_closing is None:  # a close that was cancelled half-way is done again
-            self._sender_closing = self._loop.create_task(
-                self._sender.aclose(), name="rumbuffer sender close"
-            )
-        closing = self._sender_closing
+        closing = self._loop.create_task(self._close_sender(), name="rumbuffer sender close")
         await asyncio.wait((closing,), timeout=_CLEAN_UP)
         if closing.done() and not closing.cancelled() and (error := closing.exception()) is not None:
             log(logging.ERROR, "rumbuffer: the sender could not be closed (%s)", type(error).__name__)
         await self._end([closing], "the sender's closing")
+
+    async def _close_sender(self) -> None:
+        if not self._sender_closed:  # a close that was cancelled half-way is done again
+            self._sender_closed = True
+            await self._sender.aclose()
 
     async def _end(self, tasks: Iterable[asyncio.Future[Any]], what: str) -> None:
         """Cancel tasks, and wait for them as long as is decent."""

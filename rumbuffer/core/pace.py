@@ -138,28 +138,28 @@ class Pace:
     def start(self, ceiling: float, burst: float) -> None:
         """Begin anew: at the ceiling with a burst, or slowly where there is none (infinity)."""
         known = ceiling < math.inf
-        self.rate = ceiling if known else _START_RATE
+        self.rate: float = ceiling if known else _START_RATE
         """Requests a second, as learned."""
-        self.burst = burst if known else 0.0
+        self.burst: float = burst if known else 0.0
         """What is left of the start burst."""
-        self.burst_at = _LONG_AGO
+        self.burst_at: float = _LONG_AGO
         """When it was last drawn on."""
-        self.due = _LONG_AGO
+        self.due: float = _LONG_AGO
         """When the slot after the next comes up (GCRA's theoretical arrival time)."""
-        self.used_at = _LONG_AGO
+        self.used_at: float = _LONG_AGO
         """When a slot was last reserved."""
-        self.waiting_since = 0.0
+        self.waiting_since: float = 0.0
         """Since when somebody has been waiting for a slot at every moment."""
-        self.grown_at = _LONG_AGO
-        self.started_at = _LONG_AGO if known else math.inf
+        self.grown_at: float = _LONG_AGO
+        self.started_at: float = _LONG_AGO if known else math.inf
         """When a slow start ended, with the first refusal; infinite until then."""
-        self.cut_at = _LONG_AGO
+        self.cut_at: float = _LONG_AGO
         """When the last cut was; slots that had been reserved before are void."""
-        self.cuts = 0.0
+        self.cuts: float = 0.0
         """Cuts since a request that was sent after one was last delivered."""
-        self.age = 0.0
+        self.age: float = 0.0
         """Seconds of demand since the last cut."""
-        self.frozen_until = _LONG_AGO
+        self.frozen_until: float = _LONG_AGO
 
     # Kept elsewhere -----------------------------------------------------------------------------------
 

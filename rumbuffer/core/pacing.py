@@ -116,7 +116,7 @@ class QuotaPacer:
         self._ceiling = math.inf if ceiling is None else ceiling
         pace = Pace(self._ceiling, burst)
         self._ledger: Ledger = OwnLedger(pace) if ledger is None else ledger
-        self.rate = pace.rate
+        self.rate: float = pace.rate
         self._slot: float | None = None
         self._reserved_at = self._taken_at = _NEVER
         self._late = 0.0
@@ -199,7 +199,7 @@ class TokenBucket:
     __slots__ = ("_at", "_burst", "_tokens", "rate")
 
     def __init__(self, rate: float, burst: float) -> None:
-        self.rate = rate
+        self.rate: float = rate
         self._burst = burst
         self._tokens = burst
         self._at: float | None = None
