@@ -31,6 +31,9 @@ import asyncio, gc, json, os, signal, sys, threading, time
 from rumbuffer import *
 from tests.fakes import FakeSender, buffer_of, event_of, session_of
 
+# A shell's background jobs are started with this signal ignored, and so are their children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def report(buffer, sender):
     stats = buffer.stats()
     print(json.dumps({

@@ -1,0 +1,89 @@
+"""The guard around the core: what strikes inside a change is done as soon as that is over."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import pytest
+
+from rumbuffer.guard import Guard
+from tests.fakes import FakeSender, assert_laws, buffer_of, event_of, session_of, simulated
+
+
+@simulated
+async def test_what_strikes_inside_is_done_on_the_way_out() -> None:
+    """Events and refusals that come up inside a change are answered at once and counted after it."""
+    sender = FakeSender()
+    async with buffer_of(sender) as buffer:
+        before = buffer.stats()
+        with buffer._intake.guard:
+            assert buffer.put_nowait(event_of(1), session=session_of())
+            assert not buffer.record("a", {})
+            assert buffer.stats() == before
+        stats = buffer.stats()
+        assert (stats.accepted, stats.refused_by_reason) == (1, {"no_session": 1})
+        await buffer.flush()
+    assert sender.numbers() == [1]
+
+
+@simulated
+async def test_an_event_that_strikes_as_the_close_begins() -> None:
+    """An event that was taken in the very change that closes the buffer is counted as dropped."""
+    buffer = buffer_of(FakeSender())
+    await buffer.start()
+    stop = buffer._intake.stop
+
+    def struck(state: str) -> None:
+        assert buffer.record("a", {}, session=session_of())
+        stop(state)
+
+    buffer._intake.stop = struck  # type: ignore[method-assign]
+    await buffer.aclose()
+    assert buffer.stats().dropped_by_reason == {"closed": 1}
+    assert_laws(buffer.stats(), closed=True)
+
+
+def test_entering_from_inside_is_an_error() -> None:
+    """A thread that is inside already gets an error, not a deadlock and not a half-changed core."""
+    exits: list[str] = []
+    guard = Guard(lambda: exits.append("out"))
+    with guard, pytest.raises(RuntimeError, match="from inside itself"), guard:
+        pytest.fail("got in")
+    assert exits == ["out"]
+
+
+def test_changes_are_made_in_order_and_one_that_fails_harms_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Changes that were left are made in order, those that they leave too; a defect among them is logged."""
+    made: list[int] = []
+    guard = Guard(lambda: made.append(-1))
+
+    def first() -> None:
+        made.append(1)
+        guard.run(lambda: made.append(3))
+        guard.leave()  # does nothing inside
+
+    with guard:
+        guard.run(first)
+        guard.run(lambda: 1 / 0)
+        guard.run(lambda: made.append(2))
+        assert not made
+    assert made == [1, 2, 3, -1]
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_another_thread_may_have_done_it() -> None:
+    """A change that another thread took away meanwhile is no error."""
+
+    class Emptied(deque[Callable[[], object]]):
+        def popleft(self) -> Callable[[], object]:
+            self.clear()
+            return super().popleft()
+
+    made: list[int] = []
+    guard = Guard(lambda: made.append(1))
+    guard.deferred = Emptied([lambda: made.append(2)])
+    guard.leave()
+    assert made == [1]
