@@ -21,8 +21,11 @@ FAULTS = Faults(
 )
 
 CHILD = """
-import asyncio, json, sys
+import asyncio, json, signal, sys
 from rumbuffer import *
+
+# A shell's background jobs are started with this signal ignored, and so are their children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MONITOR = AppMonitor("8c1d7b1e-5d0f-4a5e-9a52-0d6c3a1f7e11", version="1")
 
