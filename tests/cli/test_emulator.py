@@ -47,7 +47,13 @@ class Running:
         """Signal it, or end its input; returns the exit status and what else it printed."""
         if number is not None:
             self.process.send_signal(number)
-        out, errors = self.process.communicate(timeout=20)
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.process.stdin.close()
+        # Not communicate(): it knows nothing of what readline() has read ahead.
+        out, errors = self.process.stdout.read(), self.process.stderr.read()
+        self.process.wait(timeout=20)
         assert errors == ""
         return self.process.returncode, out
 

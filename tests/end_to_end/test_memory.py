@@ -176,4 +176,6 @@ def test_traffic_that_is_delivered_leaves_nothing() -> None:
     figures = produce("delivered", events=400_000, sessions=1000)
     assert figures["delivered"] > 300_000
     assert figures["dropped"] == 0
-    assert figures["grown in the second half"] <= 4
+    assert (
+        figures["grown in the second half"] <= 8
+    )  # the coverage measurement takes 4.6 by itself; a leak takes 100

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from rumbuffer import AppMonitor
 from rumbuffer.guard import Guard
-from tests.fakes import FakeSender, assert_laws, buffer_of, event_of, session_of, simulated
+from tests.fakes import OTHER_MONITOR, FakeSender, assert_laws, buffer_of, event_of, session_of, simulated
 
 
 @simulated
@@ -41,6 +42,26 @@ async def test_an_event_that_strikes_as_the_close_begins() -> None:
     buffer._intake.stop = struck  # type: ignore[method-assign]
     await buffer.aclose()
     assert buffer.stats().dropped_by_reason == {"closed": 1}
+    assert_laws(buffer.stats(), closed=True)
+
+
+@simulated
+async def test_an_event_that_strikes_and_finds_no_place_is_a_counted_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An event that was taken inside a change, of one app monitor too many, is dropped and counted."""
+    monkeypatch.setattr("rumbuffer.core.store._LANES_MAX", 2)
+    sender = FakeSender()
+    sender.pause()
+    third = AppMonitor("22222222-2222-3333-4444-555555555555")
+    async with buffer_of(sender) as buffer:
+        assert buffer.record("a", {}, session=session_of())
+        assert buffer.record("a", {}, session=session_of(), app_monitor=OTHER_MONITOR)
+        assert not buffer.record("a", {}, session=session_of(), app_monitor=third)
+        with buffer._intake.guard:
+            assert buffer.record("a", {}, session=session_of(), app_monitor=third)
+        assert (buffer.stats().accepted, buffer.stats().dropped) == (3, 1)
+        sender.resume()
     assert_laws(buffer.stats(), closed=True)
 
 

@@ -110,6 +110,11 @@ async def test_the_sender_hears_of_the_limit() -> None:
         ({"close_timeout": -1}, "close_timeout"),
         ({"region_name": "eu-west-1"}, "sender"),
         ({"endpoint_url": "http://localhost"}, "sender"),
+        ({"sender": None, "region_name": 7}, "region_name"),
+        ({"sender": None, "endpoint_url": b"http://localhost"}, "endpoint_url"),
+        ({"sender": object()}, "sender"),
+        ({"hooks": print}, "hooks"),
+        ({"hooks": [print, 7]}, "hooks"),
     ],
 )
 def test_wrong_settings(arguments: dict[str, Any], field: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from rumbuffer import (
     Admission,
+    AppMonitor,
     BufferClosed,
     Event,
     InvalidEvent,
@@ -204,6 +205,32 @@ async def test_what_is_wrong_is_raised_at_once() -> None:
                 await buffer.put(event, **arguments)  # type: ignore[arg-type]
         assert buffer.stats().refused == 5
         assert_laws(buffer.stats())
+
+
+@simulated
+async def test_what_went_wrong_while_it_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A put whose app monitor found no place when its turn came raises, and gives its room to the next."""
+    monkeypatch.setattr("rumbuffer.core.store._LANES_MAX", 2)
+    third = AppMonitor("22222222-2222-3333-4444-555555555555")
+    sender = FakeSender()
+    sender.pause()
+    async with buffer_of(sender, limits=SMALL) as buffer:
+        await fill(buffer, 2)
+        large = putting(buffer, 10, 2500)
+        late = asyncio.ensure_future(buffer.put(event_of(11), session=session_of(), app_monitor=third))
+        small = putting(buffer, 12, 10)
+        await turns()
+        assert buffer.stats().waiters == 3
+        with monkeypatch.context() as busy:
+            buffer._store.lane_for(OTHER_MONITOR)
+            busy.setattr(type(buffer._store.home), "is_empty", False)  # nor may it be forgotten
+            sender.resume()
+            await asyncio.gather(large, small)
+            with pytest.raises(InvalidEvent, match="app monitors"):
+                await late
+        await buffer.flush()
+        assert (buffer.stats().waiters, buffer.stats().refused) == (0, 1)
+        assert buffer.stats().pending_bytes == 0
 
 
 @simulated
