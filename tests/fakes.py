@@ -1,4 +1,4 @@
-"""Doubles for the tests of the shell: a sender that answers as it is told, and a loop that needs no waiting."""
+"""Doubles for the tests of the shell: a sender that answers as told, and a loop that needs no waiting."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def numbers_of(batches: Iterable[SealedBatch]) -> list[int]:
     return [orjson.loads(event["details"])["n"] for event in events_of(batches)]
 
 
-# The loop -----------------------------------------------------------------------------------------------
+# The loop --------------------------------------------------------------------------------------------
 
 
 class DeadlockError(AssertionError):
