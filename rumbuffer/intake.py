@@ -191,10 +191,15 @@ class Intake:
     def _admit_deferred(
         self, event: bytes, session: Session, app_monitor: AppMonitor | None, now: float
     ) -> None:
-        if self.state == "running":
-            self._store.admit_or_drop(event, session, self._lane(app_monitor), now)
-        else:
+        if self.state != "running":
             self._store.accept_and_drop(event, DropReason.CLOSED)
+            return
+        try:
+            lane = self._lane(app_monitor)
+        except InvalidEvent:  # one app monitor too many
+            self._store.accept_and_drop(event, DropReason.OVERFLOW)
+        else:
+            self._store.admit_or_drop(event, session, lane, now)
 
     def _lane(self, app_monitor: AppMonitor | None) -> Lane:
         return self._store.home if app_monitor is None else self._store.lane_for(app_monitor)

@@ -7,7 +7,7 @@ there (late sealing), in this order:
    which there is retry credit, and the parts of a batch that is being halved (a tenth of the tokens);
 2. probes of shut gates (see `gates`), at most one a second;
 3. a new batch, if a slot is free: three times out of four the one that has been full for longest, and
-   the fourth time the one that has been due for longest, so that quiet sessions do not starve;
+   the fourth time the oldest that is due without being full, so that quiet sessions do not starve;
 4. a retry without credit, for a token that nobody else wants is not worth saving.
 """
 
@@ -27,9 +27,10 @@ __all__ = ["Chooser"]
 
 _FAR = float("inf")
 
-_OLDEST_DUE_EVERY = 4
-"""One token in so many goes to the oldest due batch (simulated: with full batches alone, 55 busy
-sessions let no quiet batch through in 300 s; with one in four, 20 s at most)."""
+_QUIET_EVERY = 4
+"""One token in so many goes to the oldest due batch that is not full. Simulated, 55 busy sessions with 50
+tokens: while full batches go first, no quiet one gets through in 300 s; with one in four for the oldest due
+batch, full or not, the quiet ones grow older for ever; so, they go when they are due."""
 
 _HALVING_SHARE = 0.1
 _HALVING_BURST = 8
@@ -203,22 +204,22 @@ class Chooser:
         if self.sender_gate.is_shut:
             return None, _FAR
         store = self._store
-        due: OpenBatch | None = None
+        quiet: OpenBatch | None = None
         full: OpenBatch | None = None
         oldest: OpenBatch | None = None
         wait = _FAR
         for lane in store.lanes.values():
             if lane.oldest is None or lane.gate.is_shut or _is_suspect(lane):
                 continue
-            due = _older(due, lane.oldest_due(now, store.linger, store.flush_seq))
+            quiet = _older(quiet, lane.oldest_quiet(now, store.linger, store.flush_seq))
             full = _older(full, lane.oldest_full())
             oldest = _older(oldest, lane.oldest)
             wait = min(wait, lane.oldest.opened + store.linger)
-        if full is not None and self._turn % _OLDEST_DUE_EVERY:
+        if full is not None and (quiet is None or self._turn % _QUIET_EVERY):
             return full, now
-        if due is None and store.pressed:
-            due = oldest
-        return due, wait
+        if quiet is None and store.pressed:
+            quiet = oldest
+        return quiet, wait
 
 
 def _is_suspect(lane: Lane) -> bool:

@@ -3,7 +3,8 @@
 A lane is everything that is open for one app monitor. Its batches stand in one doubly linked list in
 the order of their opening. The linger is the same for all, so this is also the order of their
 deadlines: the first is due first, one timer serves them all, and taking any batch out is O(1). No
-heap, no scan, nothing that grows with batches that are gone.
+heap, no scan, nothing that grows with batches that are gone. The oldest batch that is *not full* is
+found behind a cursor that moves forward over full ones, each once.
 
 A session's events join its newest open batch. A session has several unsealed batches only when one is
 full or its attributes changed; those know each other (`siblings`), because a session's batches are
@@ -110,6 +111,7 @@ class Lane:
     """All open batches of one app monitor, its flights, and the gate that stops its sending."""
 
     __slots__ = (
+        "_cursor",
         "app_monitor",
         "bad_streak",
         "batch_count",
@@ -133,6 +135,7 @@ class Lane:
         self.batch_count: int = 0
         self.oldest: OpenBatch | None = None
         self.newest: OpenBatch | None = None
+        self._cursor: OpenBatch | None = None  # what is older than this is full, the oldest of all excepted
         # Ordered dicts, because a batch leaves from anywhere and the first must be found at once.
         self.full: OrderedDict[int, OpenBatch] = OrderedDict()
         self.urgent: OrderedDict[int, OpenBatch] = OrderedDict()
@@ -239,6 +242,8 @@ class Lane:
             self.newest = batch
         else:
             newer.older = batch
+        if self._cursor is None or batch.seq < self._cursor.seq:
+            self._cursor = batch
         self.batch_count += 1
 
     def remove(self, batch: OpenBatch) -> None:
@@ -251,6 +256,8 @@ class Lane:
             self.newest = batch.older
         else:
             batch.newer.older = batch.older
+        if batch is self._cursor:
+            self._cursor = batch.newer
         batch.older = batch.newer = batch.lane = None
         self.batch_count -= 1
         self.full.pop(batch.seq, None)
@@ -268,17 +275,23 @@ class Lane:
         """Return the batch that has been full for longest."""
         return _first(self.full)
 
-    def oldest_due(self, now: float, linger: float, flush_seq: int) -> OpenBatch | None:
-        """Return the oldest batch that is due: lingered, or asked for, or full."""
+    def oldest_not_full(self) -> OpenBatch | None:
+        """Return the batch that was opened first among those that are not full."""
         oldest = self.oldest
-        if oldest is None:
-            return None
-        if oldest.seq < flush_seq or oldest.opened + linger <= now:
+        if oldest is None or oldest.seq not in self.full:  # not full any more, if it lost an event
             return oldest
-        full, urgent = _first(self.full), _first(self.urgent)
-        if full is None or urgent is None:
-            return full or urgent
-        return full if full.seq < urgent.seq else urgent
+        batch = self._cursor
+        while batch is not None and batch.seq in self.full:
+            batch = batch.newer
+        self._cursor = batch
+        return batch
+
+    def oldest_quiet(self, now: float, linger: float, flush_seq: int) -> OpenBatch | None:
+        """Return the batch that was opened first among those that are due without being full."""
+        batch = self.oldest_not_full()
+        if batch is not None and (batch.seq < flush_seq or batch.opened + linger <= now):
+            return batch
+        return _first(self.urgent)
 
 
 def attributes_size(attributes: bytes | None) -> int:
