@@ -23,7 +23,7 @@ if [ ! -f "$folder/node/node_modules/@aws-sdk/client-rum/package.json" ]; then
     mkdir -p "$folder/node"
     # A package.json of its own, so that npm does not look for one in the folders above.
     [ -f "$folder/node/package.json" ] || echo '{"private":true}' >"$folder/node/package.json"
-    npm install --prefix "$folder/node" --silent --no-audit --no-fund --no-package-lock @aws-sdk/client-rum >&2
+    npm install --prefix "$folder/node" --loglevel=error --no-audit --no-fund --no-package-lock @aws-sdk/client-rum >&2
 fi
 
 printf 'RUMBUFFER_AWS_CLI=%q\n' "$folder/aws/bin/aws"
