@@ -98,9 +98,9 @@ def test_gzip_is_undone(encoding: str) -> None:
     ("payload", "encoding"),
     [
         (body(), "gzip"),
-        (gzip.compress(body())[:-9], "gzip"),
+        (gzip.compress(body(), mtime=0)[:-9], "gzip"),
         (b"", "gzip"),
-        (gzip.compress(b"{}"), "identity"),
+        (gzip.compress(b"{}", mtime=0), "identity"),
         (body(), "br"),
     ],
 )
