@@ -20,7 +20,7 @@ demo: $(VENV)/.demo ## Show the buffer at work against a local RUM service with 
 	$(BIN)/rumbuffer demo
 
 test: $(VENV)/.test ## Run the tests; branch coverage must reach 95 %, that of the core 100 %
-	$(BIN)/pytest --numprocesses auto --dist worksteal --cov
+	$(BIN)/pytest --numprocesses auto --dist loadfile --cov
 	@$(BIN)/coverage report --include='rumbuffer/core/*' --fail-under=100
 
 check: $(VENV)/.check ## Lint, formatting and types
