@@ -19,6 +19,8 @@ from rumbuffer.core.notices import (
     Notice,
     OutageEnded,
     OutageStarted,
+    RateChanged,
+    ShedRateChanged,
 )
 from rumbuffer.core.outcomes import (
     Delivered,
@@ -81,6 +83,7 @@ __all__ = [
     "Outcome",
     "Overflow",
     "Pacing",
+    "RateChanged",
     "RefusalReason",
     "Rejected",
     "RetryPolicy",
@@ -89,6 +92,7 @@ __all__ = [
     "SealedBatch",
     "Sender",
     "Session",
+    "ShedRateChanged",
     "Throttled",
     "TooLarge",
     "WrongLoop",

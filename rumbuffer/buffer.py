@@ -105,8 +105,9 @@ class RumBuffer:
             max_batch_bytes=limits.max_batch_bytes,
             linger=limits.linger,
             max_pending_bytes=limits.max_pending_bytes,
-            evicts=overflow is Overflow.DROP_OLDEST,
+            evicts=overflow in (Overflow.DROP_OLDEST, Overflow.SHED_SESSIONS),
             keep_dropped=bool(hooks),
+            sample_rate=sample_rate,
         )
         self._batcher = Batcher(
             self._store,
@@ -115,11 +116,11 @@ class RumBuffer:
             max_in_flight=limits.max_in_flight,
             random=random.random,
             new_id=new_id,
+            sheds=overflow is Overflow.SHED_SESSIONS,
         )
         self._intake = Intake(
             self._store,
             EventEncoder(limits.max_event_bytes, refuse_oversize=limits.oversize == "refuse"),
-            sample_rate,
             self._wake_pump,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -430,6 +431,15 @@ class RumBuffer:
             remaining=after.pending + after.in_flight,
             seconds=self._intake.clock() - started,
         )
+
+    @property
+    def pressure(self) -> float:
+        """How full the buffer is, from 0 to 1, for a host that wants to slow down by itself.
+
+        The share of `max_pending_bytes` that is charged; 1 while a `put()` waits for room. From any thread,
+        without a lock: as cheap as reading an attribute.
+        """
+        return self._store.room.pressure
 
     def stats(self) -> BufferStats:
         """Return a snapshot of the counts; from any thread, in any state."""

@@ -20,6 +20,7 @@ from rumbuffer.core.notices import (
     Notice,
     OutageEnded,
     OutageStarted,
+    ShedRateChanged,
 )
 from rumbuffer.log import log
 
@@ -106,6 +107,19 @@ class Hooks:
                     _what(notice.app_monitor_id),
                     notice.seconds,
                 )
+
+            case ShedRateChanged(rate, previous) if previous == 1.0:
+                log(
+                    logging.WARNING,
+                    "rumbuffer sheds sessions: more is offered than gets through; it keeps %.3g %% of them",
+                    100 * rate,
+                )
+            case ShedRateChanged(rate) if rate < 1.0:
+                log(logging.INFO, "rumbuffer keeps %.3g %% of the sessions", 100 * rate)
+            case ShedRateChanged():
+                log(logging.WARNING, "rumbuffer keeps all sessions again")
+            case _:  # what is told to the hooks alone
+                pass
 
     def _loss(self, key: str, count: int, detail: str, now: float) -> None:
         self._unlogged[key] = self._unlogged.get(key, 0) + count

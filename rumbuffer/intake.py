@@ -20,6 +20,7 @@ from rumbuffer.core.lanes import Lane
 from rumbuffer.core.news import Waiter
 from rumbuffer.core.notices import DropReason
 from rumbuffer.core.room import RoomWaiter
+from rumbuffer.core.shedding import marked
 from rumbuffer.core.store import Store
 from rumbuffer.errors import BufferClosed, InvalidEvent
 from rumbuffer.events import AppMonitor, Event, Session, current_session
@@ -33,16 +34,13 @@ __all__ = ["Intake"]
 class Intake:
     """Takes events into a store. `state` is the buffer's; only while it is ``running`` is anything taken."""
 
-    def __init__(
-        self, store: Store, encoder: EventEncoder, sample_rate: float, wake: Callable[[], None]
-    ) -> None:
+    def __init__(self, store: Store, encoder: EventEncoder, wake: Callable[[], None]) -> None:
         self.state: str = "new"
         self.clock: Callable[[], float] = time.monotonic
         self.guard: Guard = Guard(self._after_change)
         self._store = store
         self._news = store.news
         self._encoder = encoder
-        self._sample_rate = sample_rate
         self._wake = wake
         self._admit_encoded: Callable[[bytes, Session, Lane, float], Admission] = store.admit
         self._said: set[str] = set()
@@ -58,11 +56,14 @@ class Intake:
         app_monitor: AppMonitor | None,
     ) -> Admission:
         """Check, encode and admit one event. Raises `InvalidEvent`, which its caller counts."""
-        if session.__class__ is not Session or self.state != "running" or self._sample_rate < 1.0:
-            checked = self.session_for(session)
+        store = self._store
+        if session.__class__ is not Session or self.state != "running" or store.keep_rate < 1.0:
+            checked = self.session_for(session, store.keep_rate)
             if isinstance(checked, Admission):
                 return checked
             session = checked
+            if store.shed_rate < 1.0:
+                metadata = self._marked(details, metadata)
         assert session is not None
         if id is None and timestamp is None:
             event = self._encoder.encode(
@@ -72,7 +73,7 @@ class Intake:
             event = self.encode(type, details, metadata, id, timestamp)
         if app_monitor is not None:
             _check_app_monitor(app_monitor)
-        guard, store, now = self.guard, self._store, self.clock()
+        guard, now = self.guard, self.clock()
         with guard.lock:
             if guard.busy:  # this thread interrupted itself, see `Guard`
                 guard.deferred.append(partial(self._admit_deferred, event, session, app_monitor, now))
@@ -87,8 +88,11 @@ class Intake:
             guard.leave()
         return admission
 
-    def session_for(self, session: Session | None) -> Session | Admission:
-        """Return the session that an event belongs to, or the answer where there is nothing to take."""
+    def session_for(self, session: Session | None, rate: float | None = None) -> Session | Admission:
+        """Return the session that an event belongs to, or the answer where there is nothing to take.
+
+        Sessions are sampled at `rate`; where it is left out, at the buffer's own, which sheds none.
+        """
         if self.state != "running":
             return self.refuse(RefusalReason.FORKED if self.state == "forked" else RefusalReason.NOT_RUNNING)
         if session is None:
@@ -97,10 +101,20 @@ class Intake:
                 return self.refuse(RefusalReason.NO_SESSION)
         elif not isinstance(session, Session):
             raise InvalidEvent("session", "must be a rumbuffer.Session", shape_of(session))
-        if self._sample_rate < 1.0 and session.sample_point >= self._sample_rate:
-            self.guard.run(self._count_sampled_out)
+        sample_rate = self._store.sample_rate
+        if rate is None:
+            rate = sample_rate
+        if rate < 1.0 and session.sample_point >= rate:
+            self.guard.run(partial(self._count_sampled_out, shed=session.sample_point < sample_rate))
             return SAMPLED_OUT
         return session
+
+    def _marked(
+        self, details: Mapping[str, Any] | str, metadata: Mapping[str, Any] | str | None
+    ) -> Mapping[str, Any] | str | None:
+        """Return the metadata with the shed rate in it, unless the event has no room for that."""
+        with_rate = marked(metadata, self._store.shed_rate)
+        return with_rate if self._encoder.fits(details, with_rate) else metadata
 
     def encode(
         self,
@@ -179,8 +193,10 @@ class Intake:
     def _add_refusal(self, reason: RefusalReason) -> None:
         self._store.counters.refused[reason] += 1
 
-    def _count_sampled_out(self) -> None:
-        self._store.counters.sampled_out += 1
+    def _count_sampled_out(self, *, shed: bool) -> None:
+        counters = self._store.counters
+        counters.sampled_out += 1
+        counters.shed += shed
 
     def _refuse_late(self, event: bytes, session: Session, lane: Lane, now: float) -> Admission:
         """Stand in for the store's `admit` once the buffer closes: the caller saw it running just before."""

@@ -39,6 +39,8 @@ class Overflow(StrEnum):
     """Refuse the new event."""
     RAISE = "raise"
     """Refuse the new event; `put_nowait` raises `BufferFull`."""
+    SHED_SESSIONS = "shed_sessions"
+    """Before the limit is reached, under lasting pressure, keep fewer sessions, and those whole."""
 
 
 @dataclass(frozen=True, slots=True)

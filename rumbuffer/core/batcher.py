@@ -20,7 +20,7 @@ from rumbuffer.core.flights import Flight, FlightState
 from rumbuffer.core.gates import Gate, Obstacle
 from rumbuffer.core.lanes import OpenBatch
 from rumbuffer.core.news import Arrived, Lost
-from rumbuffer.core.notices import DeadLettered, DeadLetterReason, DropReason
+from rumbuffer.core.notices import DeadLettered, DeadLetterReason, DropReason, RateChanged
 from rumbuffer.core.outcomes import (
     Delivered,
     Failed,
@@ -33,6 +33,7 @@ from rumbuffer.core.outcomes import (
 )
 from rumbuffer.core.pacing import Pacer
 from rumbuffer.core.retry import backoff
+from rumbuffer.core.shedding import Shedding
 from rumbuffer.core.store import Store
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ _OUTAGE_AFTER = 8
 
 _RELEASED_WITHIN = 2.0
 
+_RATE_TOLD_BY = 0.05
+_RATE_TOLD_EVERY = 1.0
+
 _LONGEST_RETRY_AFTER = 60.0
 """Seconds. A `Retry-After` beyond it is cut: a batch tried again too early costs one request, one that
 is held back for an hour costs its slot."""
@@ -75,6 +79,7 @@ class Batcher:
         max_in_flight: int,
         random: Callable[[], float],
         new_id: Callable[[], str],
+        sheds: bool = False,
     ) -> None:
         self.store = store
         self.pacer = pacer
@@ -84,23 +89,36 @@ class Batcher:
         self._closing = False
         self._chooser = Chooser(store, pacer, retry_budget=retry.budget, max_in_flight=max_in_flight)
         self._sender_gate = self._chooser.sender_gate
+        self._shedding = Shedding(store) if sheds else None
+        self._told_rate = pacer.rate
+        self._rate_told_at = -_FAR
 
     # What to do next ----------------------------------------------------------------------------------
 
     def next_action(self, now: float) -> Flight | float:
         """Return a flight to send now, or the time until which there is nothing to do."""
         store = self.store
+        shedding_due = _FAR
+        if self._shedding is not None and not self._closing:
+            shedding_due = self._shedding.look(now)
         choice, wait = self._chooser.pick(now)
         if choice is None:
-            wait = min(wait, store.news.next_hand_over())
+            wait = min(wait, store.news.next_hand_over(), shedding_due)
             store.alarm = wait if self._chooser.has_slot() else -_FAR
             return wait
         store.alarm = -_FAR
         slot = self.pacer.next_slot(now)
         if slot > now:
-            return slot
+            return min(slot, shedding_due)
         self.pacer.take(now)
+        self._tell_rate(now)
         return self._launch(choice, now)
+
+    def _tell_rate(self, now: float) -> None:
+        rate, told = self.pacer.rate, self._told_rate
+        if abs(rate - told) >= _RATE_TOLD_BY * told and now - self._rate_told_at >= _RATE_TOLD_EVERY:
+            self._told_rate, self._rate_told_at = rate, now
+            self.store.news.notice(RateChanged(rate, told))
 
     def _launch(self, choice: Flight | OpenBatch, now: float) -> Flight:
         counters = self.store.counters
@@ -171,6 +189,8 @@ class Batcher:
         self.store.counters.throttled += 1
         flight.retry_costs_credit = False
         flight.not_before = self.pacer.throttled(flight.sent_at, now, outcome.retry_after, self._random())
+        self.store.news.notice(outcome)
+        self._tell_rate(now)
 
     def _failed(self, flight: Flight, outcome: Failed, now: float) -> None:
         self.store.counters.failures += 1
@@ -370,6 +390,7 @@ class Batcher:
             max_pending_bytes=store.room.capacity,
             open_batches=store.open_batches(),
             waiters=len(store.room.waiters) + store.room.reserved,
+            shed_rate=store.shed_rate,
             rate=self.pacer.rate,
             max_batch_bytes=store.max_batch_bytes,
             health=self.health(),

@@ -211,6 +211,11 @@ class EventEncoder:
         """Encode an event whose `id` (unless it is bytes, and ours) and `timestamp` are to be checked."""
         return self.encode(type, details, metadata, _id_bytes(id), _seconds(timestamp))
 
+    def fits(self, details: Mapping[str, Any] | str, metadata: str) -> bool:
+        """Tell whether both are within the size limit. Raises `InvalidEvent`."""
+        size = len(json_text("details", details).encode()) + len(metadata.encode())
+        return size <= self._max_event_bytes
+
     def _find_fault(self, type: str, details: object, metadata: object) -> None:
         """Raise the `InvalidEvent` that names the member which could not be encoded."""
         self._type_member(type)

@@ -157,7 +157,8 @@ class News:
         granted, self._granted = self._granted, []
         fates, self._fates = self._fates, []
         if self._drops and now >= self.drops_due:
-            self.drops_due = now + _DROPS_EVERY
+            if now < float("inf"):
+                self.drops_due = now + _DROPS_EVERY
             drops, self._drops, self._kept = self._drops, {}, 0
             notices += [
                 Dropped(reason, lost.count, lost.size, tuple(lost.events)) for reason, lost in drops.items()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from rumbuffer.core.outcomes import HoldScope
+from rumbuffer.core.outcomes import HoldScope, Throttled
 
 __all__ = [
     "DeadLetterReason",
@@ -18,6 +18,8 @@ __all__ = [
     "Notice",
     "OutageEnded",
     "OutageStarted",
+    "RateChanged",
+    "ShedRateChanged",
 ]
 
 
@@ -30,6 +32,8 @@ class DropReason(StrEnum):
     """It was unsent when the close's deadline came."""
     OUTCOME_UNKNOWN = "outcome_unknown"
     """Its batch was without an answer when the close's deadline came; it may have arrived."""
+    SHED = "shed"
+    """Its session is not kept any more (`Overflow.SHED_SESSIONS`)."""
 
 
 class DeadLetterReason(StrEnum):
@@ -117,4 +121,34 @@ class OutageEnded:
     seconds: float
 
 
-Notice: TypeAlias = Dropped | DeadLettered | HoldStarted | HoldEnded | OutageStarted | OutageEnded
+@dataclass(frozen=True, slots=True)
+class RateChanged:
+    """The pace is `rate` requests a second, after `previous`: the service's refusals were heeded, or ceased.
+
+    Told when it differs by a twentieth from what was told last, at most once a second. `Throttled`, the
+    refusal itself, is told each time.
+    """
+
+    rate: float
+    previous: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShedRateChanged:
+    """The share `rate` of the sampled sessions is kept, after `previous` (`Overflow.SHED_SESSIONS`)."""
+
+    rate: float
+    previous: float
+
+
+Notice: TypeAlias = (
+    Dropped
+    | DeadLettered
+    | HoldStarted
+    | HoldEnded
+    | OutageStarted
+    | OutageEnded
+    | Throttled
+    | RateChanged
+    | ShedRateChanged
+)

@@ -46,6 +46,11 @@ class Room:
         self.waiters: deque[RoomWaiter] = deque()
         self._news = news
 
+    @property
+    def pressure(self) -> float:
+        """The share of the capacity that is charged; 1 while somebody waits for room."""
+        return 1.0 if self.waiters else max(0.0, 1.0 - self.free / self.capacity)
+
     def evictable(self) -> int:
         """Return the bytes that evicting everything would free."""
         return self.capacity - self.free - self.fixed

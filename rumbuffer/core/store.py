@@ -53,6 +53,7 @@ class Store:
         max_pending_bytes: int,
         evicts: bool,
         keep_dropped: bool,
+        sample_rate: float = 1.0,
     ) -> None:
         self.counters: Counters = Counters()
         self.news: News = News(self.counters, keep_dropped=keep_dropped)
@@ -60,6 +61,11 @@ class Store:
         self.max_batch_events: int = max_batch_events
         self.max_batch_bytes: int = max_batch_bytes
         self.linger: float = linger
+        self.sample_rate: float = sample_rate
+        self.shed_rate: float = 1.0
+        """The share of the sampled sessions that is kept, see `shedding`."""
+        self.keep_rate: float = sample_rate
+        """The product of both: `record()` takes sessions whose sample point is below."""
         self.pressed: bool = False
         """Whether an event met the limit lately: then the oldest batch goes without its linger."""
         self.flush_seq: int = 0
@@ -379,10 +385,17 @@ class Store:
         """Drop everything that is open."""
         for lane in list(self.lanes.values()):
             while (batch := lane.oldest) is not None:
-                lane.remove(batch)
-                self.room.free += batch.charge + event_charges(batch.events)
-                self.counters.pending -= len(batch.events)
-                self.news.drop(reason, batch.events)
+                self.drop_batch(batch, reason)
+
+    def drop_batch(self, batch: OpenBatch, reason: DropReason) -> None:
+        """Drop an open batch; its room is free, and not granted yet."""
+        lane = batch.lane
+        assert lane is not None
+        lane.remove(batch)
+        self.forget_if_idle(lane.app_monitor)
+        self.room.free += batch.charge + event_charges(batch.events)
+        self.counters.pending -= len(batch.events)
+        self.news.drop(reason, batch.events)
 
 
 def event_charges(events: Iterable[bytes]) -> int:

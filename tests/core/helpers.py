@@ -69,6 +69,7 @@ def make_store(
     max_pending_bytes: int = 1_000_000,
     evicts: bool = True,
     keep_dropped: bool = True,
+    sample_rate: float = 1.0,
 ) -> Store:
     """A store with small limits."""
     return Store(
@@ -79,6 +80,7 @@ def make_store(
         max_pending_bytes=max_pending_bytes,
         evicts=evicts,
         keep_dropped=keep_dropped,
+        sample_rate=sample_rate,
     )
 
 
@@ -91,6 +93,7 @@ class Rig:
     burst: int = 100
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     max_in_flight: int = 4
+    sheds: bool = False
     jitter: Callable[[], float] = lambda: 0.5
     now: float = 0.0
 
@@ -102,6 +105,7 @@ class Rig:
             max_in_flight=self.max_in_flight,
             random=lambda: self.jitter(),  # noqa: PLW0108 - a test may exchange it later
             new_id=counting_ids(),
+            sheds=self.sheds,
         )
         self.requests: list[tuple[float, SealedBatch]] = []
         """Every request with its time."""

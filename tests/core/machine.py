@@ -40,6 +40,7 @@ class Shell(RuleBasedStateMachine):
         burst=st.integers(1, 12),
         failures=st.integers(1, 3),
         evicts=st.booleans(),
+        sheds=st.booleans(),
         abandons=st.sampled_from([False, False, True]),
         seed=st.integers(0, 1 << 16),
     )
@@ -54,6 +55,7 @@ class Shell(RuleBasedStateMachine):
         burst: int,
         failures: int,
         evicts: bool,
+        sheds: bool,
         abandons: bool,
         seed: int,
     ) -> None:
@@ -63,7 +65,7 @@ class Shell(RuleBasedStateMachine):
             max_batch_bytes=size,
             linger=linger,
             max_pending_bytes=capacity,
-            evicts=evicts,
+            evicts=evicts or sheds,
         )
         self.largest_body = size
         self.rig = Rig(
@@ -72,6 +74,7 @@ class Shell(RuleBasedStateMachine):
             burst=burst,
             retry=RetryPolicy(max_failures=failures),
             max_in_flight=slots,
+            sheds=sheds,
             jitter=random.Random(seed).random,
         )
         self.batcher = self.rig.batcher
@@ -129,7 +132,9 @@ class Shell(RuleBasedStateMachine):
         self.ledger.sent(flight)
         assert flight.state is FlightState.SENDING
         batch = flight.batch
-        if is_new and not flight.is_halving and batch.events not in fronts:
+        # What stood before it in its session may have been shed in the same turn.
+        is_kept = flight.session.sample_point < self.store.keep_rate
+        if is_new and is_kept and not flight.is_halving and batch.events not in fronts:
             # The beginning of the session's first open batch, or a part that a split left.
             begins = any(front[: len(batch.events)] == batch.events for front in fronts)
             assert begins or self.comes_of_a_split(batch), "a session's batches were sealed out of order"
@@ -166,7 +171,7 @@ class Shell(RuleBasedStateMachine):
             if self.sending:
                 self.settle(self.sending[0], answer(self.sending[0].batch))
                 answers -= 1
-            elif self.planned == math.inf:
+            elif self.planned == math.inf or not (self.ledger.alive or self.all_wait()):
                 return
             else:
                 self.rig.now = max(self.rig.now, self.planned)
@@ -203,6 +208,10 @@ class Shell(RuleBasedStateMachine):
     def room_of_waiters(self) -> int:
         """Return what is free, or promised to those who wait."""
         return self.store.room.free + sum(entry[0].needed for entry in self.waiting if entry[0].granted)
+
+    def all_wait(self) -> bool:
+        """Tell whether there are `put()` calls that wait, and none has a reservation to claim."""
+        return bool(self.waiting) and not self.waiting[0][0].granted
 
     def ungranted(self) -> list[Entry]:
         """Return those that wait without a promise."""

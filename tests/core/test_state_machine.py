@@ -72,6 +72,9 @@ class CoreMachine(Shell):
         """Offer events that take room only by the overflow policy."""
         for _ in range(count):
             self.offered += 1
+            if of.sample_point >= self.store.keep_rate:
+                self.store.counters.sampled_out += 1  # as the shell does
+                continue
             encoded = event(self.offered, size)
             lane = self.store.lane_for(monitor)
             room_before = self.room_of_waiters() if self.store.room.waiters else 0
@@ -325,7 +328,8 @@ class CoreMachine(Shell):
     def one_more_for_each(self) -> None:
         """What is shut with nothing left to try it with opens with the next event."""
         for monitor in (HOME, OTHER):
-            self.record(session(1), monitor, 0, 1)
+            kept = next(of for of in map(session, range(1, 10_000)) if of.sample_point < self.store.keep_rate)
+            self.record(kept, monitor, 0, 1)
             assert self.offered in self.ledger.alive
             self.batcher.make_due()
             self.serve(lambda _: DELIVERED, 1_000_000)

@@ -102,14 +102,15 @@ async def end_of(child: asyncio.subprocess.Process, seconds: float) -> dict[str,
     return report
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("faulty", [False, True])
 async def test_an_interrupt_drains_what_was_accepted(emulator: Emulator, faulty: bool) -> None:
     """After SIGINT every accepted event is delivered, and the program ends by the interrupt."""
     if faulty:
         emulator.faults = FAULTS
-    async with traffic(emulator, close_timeout=20) as child:
+    async with traffic(emulator, close_timeout=120) as child:
         child.send_signal(signal.SIGINT)
-        report = await end_of(child, 40)
+        report = await end_of(child, 150)
     assert stored_ids(emulator) == set(report["ids"])
     assert report["stats"]["delivered"] == report["stats"]["accepted"]
 

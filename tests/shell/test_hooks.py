@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from itertools import pairwise
 
 import pytest
 
@@ -23,7 +24,9 @@ from rumbuffer import (
     Notice,
     OutageEnded,
     OutageStarted,
+    RateChanged,
     Rejected,
+    Throttled,
 )
 from tests.fakes import (
     MONITOR,
@@ -32,6 +35,7 @@ from tests.fakes import (
     buffer_of,
     event_of,
     numbers_of,
+    pacing_of,
     session_of,
     simulated,
     uuid_of,
@@ -226,3 +230,25 @@ async def test_nothing_personal_is_logged(caplog: pytest.LogCaptureFixture) -> N
     assert len(caplog.messages) > 5
     for word in (secret, uuid_of(5), uuid_of(6)):
         assert word not in caplog.text
+
+
+@simulated
+async def test_throttles_and_the_rate_are_told() -> None:
+    """A hook hears each refusal for the quota, and the pace as it falls and comes back."""
+    heard: list[Notice] = []
+    sender = FakeSender()
+    async with buffer_of(sender, pacing=pacing_of(quota=50.0, use=1.0), hooks=[heard.append]) as buffer:
+        for second in range(120):
+            if second == 20:
+                sender.script.extend([Throttled(1.0)] * 3)
+            for number in range(60):
+                buffer.record("a", {}, session=session_of(second * 60 + number))
+            await asyncio.sleep(1)
+    assert heard.count(Throttled(1.0)) == 3 == buffer.stats().throttled
+    told = [notice for notice in heard if isinstance(notice, RateChanged)]
+    assert told[0].previous == 50.0
+    assert min(notice.rate for notice in told) < 50.0 * 0.91
+    assert told[-1].rate > 47.0
+    for earlier, later in pairwise(told):
+        assert later.previous == earlier.rate
+        assert abs(later.rate - later.previous) >= 0.05 * later.previous
