@@ -133,6 +133,16 @@ def test_two_loops_of_one_process_exclude_each_other(folder: Path) -> None:
     assert ledger.is_shared
 
 
+@pytest.mark.parametrize("ceiling", [1e-3, 1e6, 1e12])
+def test_any_quota_can_be_shared(ceiling: float, caplog: pytest.LogCaptureFixture) -> None:
+    """What a setting allows, however large for a benchmark's sake, is nothing strange to find in the file."""
+    for _ in range(3):
+        some, ledger = pacer(ceiling)
+        take(some)
+        assert ledger.is_shared
+    assert not caplog.text
+
+
 def test_groups_do_not_share() -> None:
     """Each has a file of its own."""
     (one, _), (other, _) = pacer(group="a"), pacer(group="b")
