@@ -286,10 +286,10 @@ class Lane:
         self._cursor = batch
         return batch
 
-    def oldest_quiet(self, now: float, linger: float, flush_seq: int) -> OpenBatch | None:
-        """Return the batch that was opened first among those that are due without being full."""
+    def oldest_quiet(self, now: float, patience: float, flush_seq: int) -> OpenBatch | None:
+        """Return the first batch that is not full and has waited so long (seconds), or is asked for."""
         batch = self.oldest_not_full()
-        if batch is not None and (batch.seq < flush_seq or batch.opened + linger <= now):
+        if batch is not None and (batch.seq < flush_seq or batch.opened + patience <= now):
             return batch
         return _first(self.urgent)
 

@@ -50,11 +50,16 @@ def test_the_oldest_full_batch_goes_first_over_all_app_monitors() -> None:
     assert [numbers(batch)[0] for _, batch in rig.requests] == [1, 5, 9, 13, 17, 21]
 
 
-@pytest.mark.parametrize(("offered", "rate", "seconds"), [(44, 50, 100), (55, 50, 300), (200, 50, 60)])
-def test_quiet_sessions_are_not_starved_by_55_busy_ones(offered: int, rate: int, seconds: int) -> None:
+@pytest.mark.parametrize(
+    ("offered", "rate", "seconds", "lingers"), [(44, 50, 100, 1), (55, 50, 300, 4), (200, 50, 60, 4)]
+)
+def test_quiet_sessions_are_not_starved_by_55_busy_ones(
+    offered: int, rate: int, seconds: int, lingers: int
+) -> None:
     """Beside 55 sessions that could fill every batch, a quiet one's event goes as soon as it is due.
 
-    Also while more full batches are offered than can be sent, and the busy sessions' backlog grows.
+    While more full batches are offered than can be sent, and the busy sessions' backlog grows, it goes
+    after four lingers.
     """
     choose = random.Random(1)
     rig = Rig(
@@ -77,10 +82,54 @@ def test_quiet_sessions_are_not_starved_by_55_busy_ones(offered: int, rate: int,
         if step % 4 == 0:
             recorded_at[step] = rig.now
             rig.record(1_000 + step, number=step)
-    linger = rig.store.linger
-    assert len(ages) >= (seconds - linger - 1) * 2.5
-    assert max(ages) <= linger + 1.0
+    longest = lingers * rig.store.linger + 1.0
+    assert len(ages) >= (seconds - longest) * 2.5
+    assert max(ages) <= longest
     assert sum(fills) / len(fills) > 18
+
+
+def test_while_full_ones_wait_a_quiet_batch_may_fill_for_four_lingers() -> None:
+    """It goes at the first fourth token after that, and at once when no full one is left."""
+    rig = Rig(make_store(linger=1.0), rate=10.0, burst=1)
+    rig.record(1_000)
+    for number in range(60):
+        rig.fill(number)
+    rig.run(lambda _: DELIVERED)
+    (quiet,) = [time for time, batch in rig.requests if len(batch.events) == 1]
+    assert 4.0 <= quiet <= 4.5
+
+    rig = Rig(make_store(linger=1.0), rate=10.0, burst=1)
+    rig.record(1_000)
+    for number in range(20):
+        rig.fill(number)
+    rig.run(lambda _: DELIVERED)
+    assert [len(batch.events) for _, batch in rig.requests] == [4] * 20 + [1]
+
+
+def test_patience_with_a_long_linger_is_a_quarter_of_a_minute() -> None:
+    """Who lets batches linger for a minute does not make them wait for four behind full ones."""
+    rig = Rig(make_store(linger=60.0), rate=1.0, burst=1)
+    rig.record(1_000)
+    for number in range(100):
+        rig.fill(number)
+    rig.run(lambda _: DELIVERED)
+    (quiet,) = [time for time, batch in rig.requests if len(batch.events) == 1]
+    assert 75.0 <= quiet <= 79.0
+
+
+def test_what_is_asked_for_does_not_wait_behind_full_ones() -> None:
+    """A flush and a `deliver()` make a batch due without any patience."""
+    rig = Rig(make_store(linger=1.0), rate=10.0, burst=1)
+    rig.record(1_000)
+    rig.deliver(1_001)
+    for number in range(20):
+        rig.fill(number)
+    rig.run(lambda _: DELIVERED, until=0.35)
+    assert sorted(len(batch.events) for _, batch in rig.requests) == [1, 4, 4, 4]
+    assert 1_001 in [int(batch.session_id[:8], 16) for _, batch in rig.requests]
+    rig.batcher.make_due()
+    rig.run(lambda _: DELIVERED, until=0.75)
+    assert 1_000 in [int(batch.session_id[:8], 16) for _, batch in rig.requests]
 
 
 def test_pressure_sends_the_oldest_batch_without_its_linger() -> None:
