@@ -166,9 +166,12 @@ class Pump:
         if self._starting is None or self._starting.cancelled():
             self._starting = self._loop.create_task(self._start_sender(), name="rumbuffer sender start")
         until = float("inf")
+        # One time for the whole turn: on a busy machine it may be stopped half-way, and the pacer would take
+        # that for a pause in which nobody had anything to send.
+        now = self._clock()
         while self._starting.done():
             with self._guard:
-                action = self._batcher.next_action(self._clock())
+                action = self._batcher.next_action(now)
             if not isinstance(action, Flight):
                 until = action
                 break

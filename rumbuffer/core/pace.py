@@ -9,7 +9,8 @@ send reserves the next slot (`reserve`), and whoever is refused says so (`refuse
 
 **Slots** are spaced evenly by GCRA: a reservation moves `due` on by one interval, so that N senders
 are served in turn, and after a pause one slot may come half an interval early, not more. The start under
-a known quota may spend a burst besides. A refusal of that burst ends it and says nothing about the rate.
+a known quota may spend a burst, as an advance on the slots that follow: beside them it would be too much
+for a quota that is counted by the second. A refusal of that burst ends it and says nothing about the rate.
 
 **A cut** is taken for a refusal of a request that was sent after the last cut, which makes it at most
 one in a round trip. It voids all reservations. It is shallow (x 0.91), because the refusals of many
@@ -23,9 +24,9 @@ going on at once is refused again.
 **Growth** is by the share c / sqrt(rate) a second: 0.7 % at 50 requests a second, 2.8 % at 3. What N
 uncoordinated senders have refused is growth / depth of cut, times N / quota; a constant share converges
 too slowly for 4 senders, and a constant addend has too much refused for 16. Two terms are added: after a
-slow start one that dies away with a time constant of 10 s, so that a late joiner finds its place while
-the others hardly move; and one that sets in 19 s after the last cut and rises, so that a quota that was
-doubled is found. A lone sender's cycle is mostly shorter than that.
+slow start one that dies away with a time constant of 10 s, and by half with each cut, so that a late
+joiner finds its place while the others hardly move; and one that sets in 19 s after the last cut and
+rises, so that a quota that was doubled is found. A lone sender's cycle is mostly shorter than that.
 
 **Demand**: the rate grows only while requests have been waiting for slots for a second without a gap.
 So an hour of idleness, a slept laptop and a load below the quota change nothing, and bursts of a load
@@ -83,6 +84,10 @@ _MOST_DOUBLINGS = 4
 _GROWTH = 0.048
 _START_GROWTH = 0.1
 _START_GROWTH_FADES = 10.0
+_START_AGES = 7.0
+"""Seconds by which a cut ages the start: it halves what is left of that growth. Who is alone is cut soon
+and has found the quota; a late joiner's rate is low, and refusals hit it seldom."""
+
 _LATE_AFTER = 19.0
 _LATE_GROWTH = 0.06
 _LATE_GROWTH_MAX = 0.3
@@ -94,8 +99,8 @@ counted by the second would put 51 requests into a second now and then."""
 _EASY = 0.96
 _EASY_FOR = 5.0
 """The share of a known quota's pace at which the first seconds of a spell of demand are worked off. At
-80 % load spells are over by then, and not one 429 comes of them; lasting demand gets the whole pace. At
-the start this is what the burst took."""
+80 % load spells are over by then, and not one 429 comes of them; lasting demand gets the whole pace. The
+start burst is paid back, and demand that follows upon it gets the whole pace at once."""
 
 _WAITING_FOR = 1.0
 _WAITING_AT_START = 0.1
@@ -194,6 +199,8 @@ class Pace:
         if self.burst >= 1.0:
             self.burst -= 1.0
             self.burst_at = now
+            self.due = max(self.due, now) + 1.0 / min(self.rate, ceiling)
+            self.waiting_since = min(self.waiting_since, now - _EASY_FOR)
             return now
         share = 1.0 if now - self.waiting_since >= _EASY_FOR else _EASY
         interval = 1.0 / min(self.rate, ceiling * share)
@@ -257,8 +264,7 @@ class Pace:
         if sent_at < self.cut_at:
             return  # the cut has not reached the service yet
         self.rate = max(self.rate * self._depth(now, ceiling), min(_LOWEST_RATE, self.rate))
-        if self.started_at == math.inf:
-            self.started_at = now
+        self.started_at = now if self.started_at == math.inf else self.started_at - _START_AGES
         rest = _REST * 2.0 ** min(self.cuts, _MOST_DOUBLINGS)
         self.due = now + rest + _TOLERANCE / self.rate
         if freeze > _FREEZE_ABOVE or self.cuts:

@@ -62,10 +62,17 @@ class Elsewhere:
 # Slots ----------------------------------------------------------------------------------------------
 
 
-def test_start_spends_its_burst_and_then_comes_up_to_the_rate() -> None:
-    """A known quota's pace has the burst on top, once, and the first five seconds a little below it."""
+def test_start_burst_is_an_advance_on_the_slots_that_follow() -> None:
+    """A known quota's start sends its burst at once, and every second, the first too, has the rate."""
     sent = send_all_day(known(40.0, burst=10), 0.0, 100.0)
-    assert sum(time < 0.001 for time in sent) == 10 + 1
+    assert sum(time < 0.001 for time in sent) == 10
+    for start in (0.0, 0.9, 1.0, 50.0):
+        assert sum(start <= time < start + 1.0 for time in sent) == pytest.approx(40, abs=1)
+
+
+def test_without_a_burst_the_start_comes_up_to_the_rate() -> None:
+    """The first five seconds of demand are worked off a little below the pace."""
+    sent = send_all_day(known(40.0, burst=0), 0.0, 100.0)
     first, rest = (sum(start <= time < start + 5.0 for time in sent) for start in (0.001, 50.0))
     assert first == pytest.approx(0.96 * 40 * 5, abs=1)
     assert rest == pytest.approx(40 * 5, abs=1)
@@ -248,7 +255,8 @@ def test_a_refusal_of_the_start_burst_ends_it_and_cuts_nothing() -> None:
         pacer.take(0.0)
     refuse(pacer, 0.0, 0.01)
     assert pacer.rate == 40.0
-    assert len(send_all_day(pacer, 0.01, 1.0)) == pytest.approx(39, abs=1)
+    # The four that were sent have taken their slots.
+    assert len(send_all_day(pacer, 0.01, 1.0)) == pytest.approx(36, abs=1)
 
 
 def test_a_reserved_slot_is_void_after_another_senders_cut() -> None:
@@ -349,6 +357,25 @@ def test_an_unknown_quota_is_found_from_a_slow_start() -> None:
     assert pacer.rate == pytest.approx(0.6 * fast)
     send_all_day(pacer, now, now + 1.0)
     assert pacer.rate < 0.7 * fast
+
+
+def test_a_cut_halves_what_is_left_of_the_starts_growth() -> None:
+    """Who is refused soon again has found the quota; a late joiner is refused seldom."""
+
+    def growth(*refused_at: float) -> float:
+        """By how much (a logarithm) the rate grows in a second, five seconds after the start."""
+        pacer = unknown()
+        send_all_day(pacer, 0.0, 4.0)
+        for time in refused_at:
+            refuse(pacer, time, time)
+            send_all_day(pacer, time, time + 0.9)
+        send_all_day(pacer, refused_at[-1] + 0.9, 9.0)
+        before = pacer.rate
+        send_all_day(pacer, 9.0, 10.0)
+        return math.log(pacer.rate / before)
+
+    later = 0.0065  # what is left when the start is long over
+    assert growth(4.0, 5.0) - later == pytest.approx((growth(4.0) - later) / 2, rel=0.1)
 
 
 def test_a_quota_that_grew_is_found() -> None:
@@ -527,7 +554,7 @@ def test_a_pace_can_be_written_down_and_read_back() -> None:
         ("rate", 0.0),
         ("rate", math.nan),
         ("rate", math.inf),
-        ("rate", 1e9),
+        ("rate", 1e16),
         ("due", math.inf),
         ("burst", -1.0),
         ("cuts", -1.0),
