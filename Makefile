@@ -37,7 +37,7 @@ bench: $(VENV)/.test ## Run the benchmarks
 	$(BIN)/python -m benchmarks
 
 clean: ## Remove the virtual environment, builds and caches
-	rm -rf $(VENV) dist .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find rumbuffer tests $(wildcard benchmarks) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each stamp file says that its part of the environment is installed. pip 25.1 is the first that knows

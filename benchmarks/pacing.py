@@ -7,8 +7,8 @@ something to send; "whole core" in a row's name says that store and batcher ran 
 and no batch may change: that is asserted in the simulation.
 
 Each figure is the mean over the seeds and over the two kinds of refusals. A row that has a bar and misses
-it ends the program with status 1. `--charts FOLDER` writes one SVG for each scenario: goodput, the
-senders' pace, and the refusals.
+it ends the program with status 1. A chart for each scenario (an SVG: goodput, the senders' pace, and the
+refusals) goes to the folder that `--charts` names.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import math
 import random
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -360,7 +361,7 @@ def cases() -> dict[str, list[Case]]:
             for kind, c in {"known to be twice 50": 2 * KNOWN, "unknown": None}.items()
         ],
         "Late joiner": [
-            Case(f"the {n}th of {n}, {kind}", joiner(n, c), share, 8)
+            Case(f"the last of {n}, {kind}", joiner(n, c), share, 8)
             for n in (2, 4, 8, 16)
             for kind, c in kinds.items()
         ],
@@ -403,7 +404,7 @@ def draw(section: str, case: Case, folder: Path) -> None:
     """Run the case once more with its pace noted down, and draw it."""
     worlds: list[World] = []
     case.run(0, None, worlds)
-    name = "".join(letter if letter.isalnum() else "-" for letter in f"{section} {case.name}".lower())
+    name = "-".join(re.findall(r"\w+", f"{section} {case.name}".lower()))
     path = folder / f"{name}.svg"
     path.write_text(chart(f"{section}: {case.name}", worlds[0], QUOTA), encoding="utf-8")
 
@@ -412,12 +413,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pacing", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="how often each case runs (at least)")
     parser.add_argument("--spread", type=float, default=0.3, help="sigma of the round trips' logarithm")
-    parser.add_argument("--charts", type=Path, metavar="FOLDER", help="write an SVG for each scenario")
+    parser.add_argument(
+        "--charts",
+        type=Path,
+        metavar="FOLDER",
+        default=Path("build/charts"),
+        help="where the charts are written (default: %(default)s)",
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="sections whose name contains this")
     options = parser.parse_args(arguments)
     Options.seeds, Options.spread = options.seeds, options.spread
-    if options.charts is not None:
-        options.charts.mkdir(parents=True, exist_ok=True)
+    options.charts.mkdir(parents=True, exist_ok=True)
     started, missed = perf_counter(), []
     for section, rows in cases().items():
         if options.only.lower() not in section.lower():
@@ -426,8 +432,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for case in rows:
             if not report(case, measure(case)):
                 missed.append(f"{section}: {case.name}")
-            if options.charts is not None:
-                draw(section, case, options.charts)
+            draw(section, case, options.charts)
+    print(f"charts: {options.charts}")
     print(f"{perf_counter() - started:.0f} s; bars missed: {len(missed)}", *missed, sep="\n  ")
     return 1 if missed else 0
 
