@@ -54,9 +54,9 @@ class Order(Chooser):
     def oldest_full(self) -> OpenBatch | None:
         return self._store.home.oldest_full()
 
-    def oldest_quiet(self, now: float, lingers: float = 1.0) -> OpenBatch | None:
-        """Return the oldest that is not full and has waited for so many lingers."""
-        return self._store.home.oldest_quiet(now, lingers * self._store.linger, 0)
+    def oldest_quiet(self, now: float) -> OpenBatch | None:
+        """Return the oldest that is due and may still fill."""
+        return next((batch for batch in self.due(now) if not batch.closed), None)
 
 
 class AtDeadline(Order):
@@ -83,17 +83,13 @@ class OldestFirst(Order):
 
 
 class FullFirst(Order):
-    """The batch that has been full for longest; one token in `every` goes to the oldest that is not.
-
-    That one must have waited for so many `lingers` while there are full ones.
-    """
+    """The batch that has been full for longest; one token in `every` goes to the oldest that is not."""
 
     every: float = _FAR
-    lingers: float = 1.0
 
     def best(self, now: float) -> OpenBatch:
         full = self.oldest_full()
-        quiet = self.oldest_quiet(now, 1.0 if full is None else self.lingers)
+        quiet = self.oldest_quiet(now)
         if full is None or (quiet is not None and self._turn % self.every == 0.0 and self.every < _FAR):
             assert quiet is not None
             return quiet
@@ -110,10 +106,6 @@ class OneInFour(FullFirst):
 
 class OneInEight(FullFirst):
     every = 8.0
-
-
-class PatientOneInFour(OneInFour):
-    lingers = 4.0
 
 
 class MostFull(Order):
@@ -178,5 +170,4 @@ ORDERS: dict[str, type[Chooser]] = {
     "one in 4": OneInFour,
     "one in 8": OneInEight,
     "one in 4 by age x √events": QuietByRootOfFill,
-    "one in 4 after 4 lingers": PatientOneInFour,
 }

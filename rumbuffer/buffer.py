@@ -436,8 +436,8 @@ class RumBuffer:
     def pressure(self) -> float:
         """How full the buffer is, from 0 to 1, for a host that wants to slow down by itself.
 
-        The share of `max_pending_bytes` that is charged; 1 while a `put()` waits for room. From any thread,
-        without a lock: as cheap as reading an attribute.
+        The share of `max_pending_bytes` that is charged; 1 while a `put()` waits for room. From any thread;
+        it takes no lock.
         """
         return self._store.room.pressure
 

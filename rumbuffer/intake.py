@@ -20,7 +20,6 @@ from rumbuffer.core.lanes import Lane
 from rumbuffer.core.news import Waiter
 from rumbuffer.core.notices import DropReason
 from rumbuffer.core.room import RoomWaiter
-from rumbuffer.core.shedding import marked
 from rumbuffer.core.store import Store
 from rumbuffer.errors import BufferClosed, InvalidEvent
 from rumbuffer.events import AppMonitor, Event, Session, current_session
@@ -62,8 +61,6 @@ class Intake:
             if isinstance(checked, Admission):
                 return checked
             session = checked
-            if store.shed_rate < 1.0:
-                metadata = self._marked(details, metadata)
         assert session is not None
         if id is None and timestamp is None:
             event = self._encoder.encode(
@@ -105,16 +102,9 @@ class Intake:
         if rate is None:
             rate = sample_rate
         if rate < 1.0 and session.sample_point >= rate:
-            self.guard.run(partial(self._count_sampled_out, shed=session.sample_point < sample_rate))
+            self.guard.run(partial(self._count_sampled_out, is_shed=session.sample_point < sample_rate))
             return SAMPLED_OUT
         return session
-
-    def _marked(
-        self, details: Mapping[str, Any] | str, metadata: Mapping[str, Any] | str | None
-    ) -> Mapping[str, Any] | str | None:
-        """Return the metadata with the shed rate in it, unless the event has no room for that."""
-        with_rate = marked(metadata, self._store.shed_rate)
-        return with_rate if self._encoder.fits(details, with_rate) else metadata
 
     def encode(
         self,
@@ -193,10 +183,10 @@ class Intake:
     def _add_refusal(self, reason: RefusalReason) -> None:
         self._store.counters.refused[reason] += 1
 
-    def _count_sampled_out(self, *, shed: bool) -> None:
+    def _count_sampled_out(self, *, is_shed: bool) -> None:
         counters = self._store.counters
         counters.sampled_out += 1
-        counters.shed += shed
+        counters.shed_out += is_shed
 
     def _refuse_late(self, event: bytes, session: Session, lane: Lane, now: float) -> Admission:
         """Stand in for the store's `admit` once the buffer closes: the caller saw it running just before."""

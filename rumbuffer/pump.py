@@ -178,6 +178,9 @@ class Pump:
             send = self._loop.create_task(self._send(action.batch), name="rumbuffer send")
             self._sends[send] = action
             send.add_done_callback(self._sent)
+        if not self._starting.done():
+            with self._guard:
+                until = self._batcher.tend(now)
         self.tell()
         return min(until, self._hooks.due())
 

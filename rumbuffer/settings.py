@@ -31,7 +31,7 @@ _GROUP = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 class Overflow(StrEnum):
-    """What `record()` and `put_nowait()` do when the memory limit is reached."""
+    """What `record()` and `put_nowait()` do when the memory limit is reached, or comes near."""
 
     DROP_OLDEST = "drop_oldest"
     """Drop from the front of the open batch that was opened first, as much as is needed."""

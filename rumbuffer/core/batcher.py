@@ -98,9 +98,7 @@ class Batcher:
     def next_action(self, now: float) -> Flight | float:
         """Return a flight to send now, or the time until which there is nothing to do."""
         store = self.store
-        shedding_due = _FAR
-        if self._shedding is not None and not self._closing:
-            shedding_due = self._shedding.look(now)
+        shedding_due = self.tend(now)
         choice, wait = self._chooser.pick(now)
         if choice is None:
             wait = min(wait, store.news.next_hand_over(), shedding_due)
@@ -114,9 +112,16 @@ class Batcher:
         self._tell_rate(now)
         return self._launch(choice, now)
 
+    def tend(self, now: float) -> float:
+        """Do what is to be done without sending; return when to do so again."""
+        if self._shedding is None or self._closing:
+            return _FAR
+        return self._shedding.look(now)
+
     def _tell_rate(self, now: float) -> None:
         rate, told = self.pacer.rate, self._told_rate
-        if abs(rate - told) >= _RATE_TOLD_BY * told and now - self._rate_told_at >= _RATE_TOLD_EVERY:
+        is_new = not 0.0 <= now - self._rate_told_at < _RATE_TOLD_EVERY  # also where the clock was set back
+        if is_new and abs(rate - told) >= _RATE_TOLD_BY * told:
             self._told_rate, self._rate_told_at = rate, now
             self.store.news.notice(RateChanged(rate, told))
 

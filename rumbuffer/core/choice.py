@@ -7,9 +7,9 @@ there (late sealing), in this order:
    which there is retry credit, and the parts of a batch that is being halved (a tenth of the tokens);
 2. probes of shut gates (see `gates`), at most one a second;
 3. a new batch, if a slot is free: three times out of four the one that has been full for longest, and
-   the fourth time the oldest that is due without being full, so that quiet sessions do not starve; but
-   while there are full ones, what is only due because its linger is over waits for four lingers, and may
-   fill;
+   the fourth time the oldest quiet one, lest quiet sessions starve: one that may still fill and whose
+   session has no other before it. But while there are full ones, what is due only because its linger is
+   over waits for four lingers, and may fill. What is asked for by `deliver()` shares the fourth tokens;
 4. a retry without credit, for a token that nobody else wants is not worth saving.
 """
 
@@ -217,7 +217,7 @@ class Chooser:
         store = self._store
         full: OpenBatch | None = None
         oldest: OpenBatch | None = None
-        wait = _FAR
+        urgent: OpenBatch | None = None
         lanes: list[Lane] = []
         for lane in store.lanes.values():
             if lane.oldest is None or lane.gate.is_shut or _is_suspect(lane):
@@ -225,23 +225,37 @@ class Chooser:
             lanes.append(lane)
             full = _older(full, lane.oldest_full())
             oldest = _older(oldest, lane.oldest)
-            wait = min(wait, lane.oldest.opened + store.linger)
+            urgent = _older(urgent, lane.next_urgent())
+        if oldest is None:
+            return None, _FAR
         if full is not None:
-            patience = min(_PATIENCE * store.linger, store.linger + _PATIENCE_MAX)
-            quiet = None if self._turn % _QUIET_EVERY else self._oldest_quiet(lanes, now, patience)
-            return quiet or full, now
-        quiet = self._oldest_quiet(lanes, now, store.linger)
-        if quiet is None and store.pressed:
-            quiet = oldest
-        return quiet, wait
+            return self._full_or_other(full, oldest, urgent, lanes, now), now
+        if self._is_due(oldest, store.linger, now):
+            return oldest, now
+        return urgent or (oldest if store.pressed else None), oldest.opened + store.linger
 
-    def _oldest_quiet(self, lanes: list[Lane], now: float, patience: float) -> OpenBatch | None:
-        """Return the oldest not full batch that has waited for so many seconds, or is asked for."""
-        store = self._store
+    def _full_or_other(
+        self, full: OpenBatch, oldest: OpenBatch, urgent: OpenBatch | None, lanes: list[Lane], now: float
+    ) -> OpenBatch:
+        if self._turn % _QUIET_EVERY:
+            return full
+        linger = self._store.linger
+        patience = min(_PATIENCE * linger, linger + _PATIENCE_MAX)
+        if self._store.pressed:  # what waits longer may be evicted
+            patience = linger
         quiet: OpenBatch | None = None
         for lane in lanes:
-            quiet = _older(quiet, lane.oldest_quiet(now, patience, store.flush_seq))
-        return quiet
+            quiet = _older(quiet, lane.oldest_quiet())
+        if quiet is not None and not self._is_due(quiet, patience, now):
+            quiet = None
+        if urgent is not None and (quiet is None or self._turn // _QUIET_EVERY % 2):
+            return urgent
+        if quiet is None and self._is_due(oldest, patience, now):
+            return oldest  # it may be one that the overflow has eaten from: neither full nor quiet
+        return quiet or full
+
+    def _is_due(self, batch: OpenBatch, patience: float, now: float) -> bool:
+        return batch.seq < self._store.flush_seq or batch.opened + patience <= now
 
 
 def _is_suspect(lane: Lane) -> bool:

@@ -38,7 +38,7 @@ class Counters:
         "requests",
         "retries",
         "sampled_out",
-        "shed",
+        "shed_out",
         "spooled",
         "throttled",
     )
@@ -46,7 +46,7 @@ class Counters:
     def __init__(self) -> None:
         self.accepted: int = 0
         self.sampled_out: int = 0
-        self.shed: int = 0
+        self.shed_out: int = 0
         self.refused: dict[RefusalReason, int] = dict.fromkeys(RefusalReason, 0)
         self.pending: int = 0
         self.in_flight: int = 0
@@ -81,9 +81,10 @@ class BufferStats:
     `dropped` + `dead_lettered` + `pending` + `in_flight` + `spooled`, at every moment. The
     ``…_by_reason`` mappings add up to their totals. `pending_bytes` is what the memory limit
     `max_pending_bytes` is charged with, events in flight and room promised to waiting `put()` calls
-    included. `open_batches` are unsealed, `waiters` the `put()` calls that wait for room. `shed` are those
-    of the `sampled_out` that were so because `Overflow.SHED_SESSIONS` keeps only the share `shed_rate` of
-    the sampled sessions; 1.0 keeps all.
+    included. `open_batches` are unsealed, `waiters` the `put()` calls that wait for room. `shed_out` are
+    those of the `sampled_out` that were so because `Overflow.SHED_SESSIONS` keeps only the share
+    `shed_rate` of the sampled sessions (1.0 keeps all); what it dropped of accepted events is
+    `dropped_by_reason["shed"]`.
 
     Requests: `requests` were sent, `retries` of them for a batch that was sent before, `throttled`
     were answered with 429, `failures` failed, `batches_delivered` were taken. `rate` is the present
@@ -110,7 +111,7 @@ class BufferStats:
     max_pending_bytes: int
     open_batches: int
     waiters: int
-    shed: int
+    shed_out: int
     shed_rate: float
     requests: int
     retries: int
@@ -134,7 +135,7 @@ def snapshot(counters: Counters, **more: Any) -> BufferStats:
         offered=counters.accepted + counters.sampled_out + refused,
         accepted=counters.accepted,
         sampled_out=counters.sampled_out,
-        shed=counters.shed,
+        shed_out=counters.shed_out,
         refused=refused,
         delivered=counters.delivered,
         dropped=sum(counters.dropped.values()),

@@ -24,7 +24,7 @@ import orjson
 
 from rumbuffer.errors import InvalidEvent
 
-__all__ = ["UUID_RULE", "EventEncoder", "embedded_json", "is_uuid", "json_text", "shape_of"]
+__all__ = ["UUID_RULE", "EventEncoder", "embedded_json", "is_uuid", "json_text", "shape_of", "with_attribute"]
 
 _dumps = orjson.dumps
 
@@ -87,6 +87,14 @@ def embedded_json(field: str, value: object) -> bytes:
         return memoryview(_dumps(text)).tobytes()
     except (TypeError, ValueError) as error:  # a text with lone surrogates
         raise InvalidEvent(field, f"must be text that UTF-8 can hold ({error})", shape_of(value)) from None
+
+
+def with_attribute(attributes: bytes | None, name: str, value: float) -> bytes:
+    """Return session attributes as they stand in a body, or none, with one more in them."""
+    held = {} if attributes is None else json.loads(json.loads(attributes))
+    held[name] = value
+    # Not by orjson, which refuses what the standard allows (lone surrogates, escaped) and was taken.
+    return json.dumps(json.dumps(held, separators=(",", ":"))).encode()
 
 
 def _checked_text(field: str, text: str) -> str:
@@ -210,11 +218,6 @@ class EventEncoder:
     ) -> bytes:
         """Encode an event whose `id` (unless it is bytes, and ours) and `timestamp` are to be checked."""
         return self.encode(type, details, metadata, _id_bytes(id), _seconds(timestamp))
-
-    def fits(self, details: Mapping[str, Any] | str, metadata: str) -> bool:
-        """Tell whether both are within the size limit. Raises `InvalidEvent`."""
-        size = len(json_text("details", details).encode()) + len(metadata.encode())
-        return size <= self._max_event_bytes
 
     def _find_fault(self, type: str, details: object, metadata: object) -> None:
         """Raise the `InvalidEvent` that names the member which could not be encoded."""

@@ -48,18 +48,20 @@ class Part:
 class Flight:
     """One slot's worth of sealed events, with what happened to them so far.
 
-    `charge` is the batch's own; its events are charged one by one. `seq` and `opened` are its open
-    batch's, for a flight may go back to being one.
+    `charge` is the batch's own; its events are charged one by one. `seq`, `opened`, `attributes`,
+    `is_exempt` and `shed_rate` are its open batch's, for a flight may go back to being one.
     """
 
     __slots__ = (
         "ambiguous",
+        "attributes",
         "charge",
         "delivered",
         "failures",
         "failures_counted",
         "halving_answers",
         "held",
+        "is_exempt",
         "is_halving",
         "lane",
         "last_failure_at",
@@ -71,6 +73,7 @@ class Flight:
         "sent_at",
         "seq",
         "session",
+        "shed_rate",
         "stale_excused",
         "state",
         "throttled",
@@ -86,9 +89,15 @@ class Flight:
         opened: float,
         charge: int,
         now: float,
+        attributes: bytes | None = None,
+        is_exempt: bool = False,
+        shed_rate: float = 1.0,
     ) -> None:
         self.lane: Lane = lane
         self.session: Session = session
+        self.attributes: bytes | None = attributes
+        self.is_exempt: bool = is_exempt
+        self.shed_rate: float = shed_rate
         self.seq: int = seq
         self.opened: float = opened
         self.charge: int = charge
@@ -117,11 +126,6 @@ class Flight:
     def batch(self) -> SealedBatch:
         """The part that is to be sent, or is being sent."""
         return self.parts[-1].batch
-
-    @property
-    def attributes(self) -> bytes | None:
-        """The session attributes of all its parts."""
-        return self.parts[-1].batch.attributes
 
     @property
     def is_doubtful(self) -> bool:

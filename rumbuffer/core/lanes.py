@@ -3,8 +3,9 @@
 A lane is everything that is open for one app monitor. Its batches stand in one doubly linked list in
 the order of their opening. The linger is the same for all, so this is also the order of their
 deadlines: the first is due first, one timer serves them all, and taking any batch out is O(1). No
-heap, no scan, nothing that grows with batches that are gone. The oldest batch that is *not full* is
-found behind a cursor that moves forward over full ones, each once.
+heap, no scan, nothing that grows with batches that are gone. The oldest *quiet* batch (one that may still
+fill, and is the first of its session) is found behind a cursor that moves forward over the others, each
+once.
 
 A session's events join its newest open batch. A session has several unsealed batches only when one is
 full or its attributes changed; those know each other (`siblings`), because a session's batches are
@@ -46,12 +47,14 @@ class OpenBatch:
         "charge",
         "closed",
         "events",
+        "is_exempt",
         "lane",
         "newer",
         "older",
         "opened",
         "seq",
         "session",
+        "shed_rate",
         "siblings",
         "size",
     )
@@ -66,6 +69,8 @@ class OpenBatch:
         self.opened: float = opened
         self.seq: int = seq
         self.closed: bool = False
+        self.is_exempt: bool = False  # an event of it was taken by `put()`, and it is not shed
+        self.shed_rate: float = 1.0  # the lowest that it was open under
         self.siblings: deque[OpenBatch] | None = None
         self.older: OpenBatch | None = None
         self.newer: OpenBatch | None = None
@@ -135,7 +140,7 @@ class Lane:
         self.batch_count: int = 0
         self.oldest: OpenBatch | None = None
         self.newest: OpenBatch | None = None
-        self._cursor: OpenBatch | None = None  # what is older than this is full, the oldest of all excepted
+        self._cursor: OpenBatch | None = None  # nothing that is older than this has its turn as a quiet one
         # Ordered dicts, because a batch leaves from anywhere and the first must be found at once.
         self.full: OrderedDict[int, OpenBatch] = OrderedDict()
         self.urgent: OrderedDict[int, OpenBatch] = OrderedDict()
@@ -196,6 +201,8 @@ class Lane:
         batch.events = events
         batch.size += sum(len(event) + 1 for event in events)
         batch.charge = flight.charge
+        batch.is_exempt = flight.is_exempt
+        batch.shed_rate = flight.shed_rate
         newer = self.oldest
         while newer is not None and newer.seq < batch.seq:
             newer = newer.newer
@@ -242,9 +249,12 @@ class Lane:
             self.newest = batch
         else:
             newer.older = batch
+        self._set_cursor_back(batch)
+        self.batch_count += 1
+
+    def _set_cursor_back(self, batch: OpenBatch) -> None:
         if self._cursor is None or batch.seq < self._cursor.seq:
             self._cursor = batch
-        self.batch_count += 1
 
     def remove(self, batch: OpenBatch) -> None:
         """Take a batch out: it was sealed, or its last event was dropped."""
@@ -265,6 +275,8 @@ class Lane:
         key = batch.session.key
         if batch.siblings:
             batch.siblings.remove(batch)  # nearly always the first
+            if batch.siblings and not batch.siblings[0].closed:
+                self._set_cursor_back(batch.siblings[0])  # it may have its turn now
         if self.open.get(key) is batch:
             if batch.siblings:
                 self.open[key] = batch.siblings[-1]
@@ -275,22 +287,19 @@ class Lane:
         """Return the batch that has been full for longest."""
         return _first(self.full)
 
-    def oldest_not_full(self) -> OpenBatch | None:
-        """Return the batch that was opened first among those that are not full."""
-        oldest = self.oldest
-        if oldest is None or oldest.seq not in self.full:  # not full any more, if it lost an event
-            return oldest
+    def oldest_quiet(self) -> OpenBatch | None:
+        """Return the batch that was opened first among those that may still fill.
+
+        One that stands behind another of its session is passed over: what would be sealed is the other.
+        """
         batch = self._cursor
-        while batch is not None and batch.seq in self.full:
+        while batch is not None and (batch.closed or batch.first_of_session() is not batch):
             batch = batch.newer
         self._cursor = batch
         return batch
 
-    def oldest_quiet(self, now: float, patience: float, flush_seq: int) -> OpenBatch | None:
-        """Return the first batch that is not full and has waited so long (seconds), or is asked for."""
-        batch = self.oldest_not_full()
-        if batch is not None and (batch.seq < flush_seq or batch.opened + patience <= now):
-            return batch
+    def next_urgent(self) -> OpenBatch | None:
+        """Return the batch whose delivery was asked for first."""
         return _first(self.urgent)
 
 

@@ -27,7 +27,7 @@ class DropReason(StrEnum):
     """Why an accepted event was lost."""
 
     OVERFLOW = "overflow"
-    """The memory limit was reached (`Overflow.DROP_OLDEST`)."""
+    """The memory limit was reached (`Overflow.DROP_OLDEST`, or `SHED_SESSIONS` where that was too slow)."""
     CLOSED = "closed"
     """It was unsent when the close's deadline came."""
     OUTCOME_UNKNOWN = "outcome_unknown"

@@ -4,48 +4,49 @@ Where more sessions come in than the quota takes, something has to go. The other
 so that in the end every session has holes. `Overflow.SHED_SESSIONS` lets go of sessions: one is kept while
 its sample point (a hash of its id, the same in every process) is below `sample_rate` x the shed rate.
 
-The memory is the measure. While half of it has been full for five seconds, the rate is cut to seven
-tenths, again and again; from four fifths on, every second. A cut takes effect on what is pending too: the
-open batches of sessions that are not kept any more are dropped, a bounded number at a turn. While no
-more than a quarter is full, the rate recovers by a tenth every ten seconds. In between it stays.
+The memory is the measure: the share of it that open batches take, which is what shedding can relieve. While
+it has been a half for five seconds, or four fifths for one, the rate is cut to seven tenths of itself, and
+again as soon as that is true anew. A cut takes effect on what is pending too: the open batches of sessions
+that are not kept any more are dropped, a bounded number at a turn. While no more than a quarter is taken,
+the rate recovers by a tenth every ten seconds, by a half where hardly anything is. In between it stays.
 
-What overtakes all this and meets the limit itself evicts the oldest event, as `DROP_OLDEST` does.
+What waits behind a wrong setting of its own app monitor counts only if there is nothing else: the others'
+sessions cannot help it. What overtakes all this and meets the limit itself evicts the oldest event, as
+`DROP_OLDEST` does. `put()` and `deliver()` ask no policy, and a batch that holds an event of theirs stays.
 
-Kept events say at what rate: while it is below 1, their metadata gets the custom attribute
-``rumbuffer:shed_rate``, so that whoever counts sessions can weigh each by 1 / rate.
+Kept batches say at what rate. The service merges a request's session attributes into the metadata of each
+of its events, so that is where the rate goes, when the batch is sealed:
+the lowest that was in force while the batch was open, for that is what its session has come through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from rumbuffer.core.encoding import json_text
+from rumbuffer.core.gates import Obstacle
 from rumbuffer.core.lanes import Lane, OpenBatch
 from rumbuffer.core.notices import DropReason, ShedRateChanged
 from rumbuffer.core.store import Store
 
-__all__ = ["SHED_RATE_ATTRIBUTE", "Shedding", "marked"]
-
-SHED_RATE_ATTRIBUTE = "rumbuffer:shed_rate"
-"""The metadata attribute that tells the rate; a key of a custom attribute may have a colon."""
+__all__ = ["Shedding"]
 
 _HIGH = 0.5
 _ALARMING = 0.8
 _LOW = 0.25
+_VERY_LOW = 1 / 16
 """Shares of the memory limit."""
 
 _LASTING = 5.0
+_ALARMING_FOR = 1.0
 _CALM = 10.0
 _EVERY = 1.0
 """Seconds: of pressure before a cut, of calm before a step up, between two looks."""
 
 _CUT = 0.7
 _STEP_UP = 1.1
+_LARGE_STEP_UP = 1.5
 _LOWEST = 1 / 256
 
-_SWEPT_AT_ONCE = 1_000
-"""Open batches looked at in one turn, which takes about half a millisecond."""
+_SWEPT_AT_ONCE = 2_000
+"""Open batches looked at, and events dropped, in one turn: a millisecond."""
 
 _FAR = float("inf")
 
@@ -53,13 +54,22 @@ _FAR = float("inf")
 class Shedding:
     """Steers the store's shed rate by its fill."""
 
-    __slots__ = ("_at", "_calm_since", "_lane", "_lanes", "_look_at", "_pressed_since", "_store", "_sweeping")
+    __slots__ = (
+        "_alarming_since",
+        "_at",
+        "_calm_since",
+        "_lane",
+        "_lanes",
+        "_looked_at",
+        "_pressed_since",
+        "_store",
+        "_sweeping",
+    )
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._look_at = -_FAR
-        self._pressed_since = _FAR
-        self._calm_since = _FAR
+        self._looked_at = -_FAR
+        self._pressed_since = self._alarming_since = self._calm_since = _FAR
         self._sweeping = False
         self._lanes: list[Lane] = []
         self._lane: Lane = store.home
@@ -67,30 +77,45 @@ class Shedding:
 
     def look(self, now: float) -> float:
         """Change the rate where it is time to; return when to look again."""
-        if not 0.0 < self._look_at - now <= _EVERY:  # also where the clock was set back
+        before = self._looked_at
+        if not before <= now < before + _EVERY:
+            if not before <= now <= before + 3.0 * _EVERY:
+                # Nobody looked meanwhile, or the clock jumped: what was then says nothing about now.
+                self._pressed_since = self._alarming_since = self._calm_since = _FAR
+            self._looked_at = now
             self._steer(now)
-            self._look_at = now + _EVERY
         if self._sweeping:
             self._sweep()
         store = self._store
         if self._sweeping:
             return now
-        if store.shed_rate == 1.0 and not store.counters.pending:
-            return _FAR  # the first event that comes in wakes the pump anyway
-        return self._look_at
+        if store.shed_rate == 1.0 and not store.counters.pending and not store.counters.in_flight:
+            return _FAR  # the first event that comes in wakes the pump
+        return self._looked_at + _EVERY
 
     def _steer(self, now: float) -> None:
-        pressure = self._store.room.pressure
-        self._pressed_since = min(self._pressed_since, now) if pressure >= _HIGH else _FAR
-        self._calm_since = min(self._calm_since, now) if pressure <= _LOW else _FAR
+        share = self._share()
+        self._pressed_since = min(self._pressed_since, now) if share >= _HIGH else _FAR
+        self._alarming_since = min(self._alarming_since, now) if share >= _ALARMING else _FAR
+        self._calm_since = min(self._calm_since, now) if share <= _LOW else _FAR
         rate = self._store.shed_rate
-        if pressure >= _ALARMING or now - self._pressed_since >= _LASTING:
+        if now - self._pressed_since >= _LASTING or now - self._alarming_since >= _ALARMING_FOR:
             self._change(max(rate * _CUT, _LOWEST))
-            self._pressed_since = now
+            self._pressed_since = self._alarming_since = now
             self._begin_sweep()
         elif rate < 1.0 and now - self._calm_since >= _CALM:
-            self._change(min(rate * _STEP_UP, 1.0))
+            self._change(min(rate * (_LARGE_STEP_UP if share <= _VERY_LOW else _STEP_UP), 1.0))
             self._calm_since = now
+
+    def _share(self) -> float:
+        """Return what the open batches take of the memory, without app monitors that are held alone."""
+        store = self._store
+        counts = [(lane.batch_count, _is_held(lane)) for lane in store.lanes.values()]
+        free_to_go = sum(count for count, held in counts if not held)
+        share = store.room.evictable() / store.room.capacity
+        if free_to_go:
+            share *= free_to_go / sum(count for count, _ in counts)
+        return share
 
     def _change(self, rate: float) -> None:
         store = self._store
@@ -107,9 +132,10 @@ class Shedding:
         self._sweeping = True
 
     def _sweep(self) -> None:
-        """Look at the next open batches, from the newest on: what is opened now is kept."""
+        """Look at the next open batches, from the newest on: what is opened now knows the rate."""
         store = self._store
-        for _ in range(_SWEPT_AT_ONCE):
+        budget = _SWEPT_AT_ONCE
+        while budget > 0:
             batch = self._at
             if batch is None:
                 if not self._lanes:
@@ -121,14 +147,14 @@ class Shedding:
                 self._at = self._lane.newest
             else:
                 self._at = batch.older
-                # Somebody waits for the delivery of an urgent one.
-                if batch.session.sample_point >= store.keep_rate and batch.seq not in self._lane.urgent:
+                if batch.session.sample_point < store.keep_rate or batch.is_exempt:
+                    batch.shed_rate = min(batch.shed_rate, store.shed_rate)
+                else:
+                    budget -= len(batch.events)
                     store.drop_batch(batch, DropReason.SHED)
+            budget -= 1
         store.room.grant()
 
 
-def marked(metadata: Mapping[str, Any] | str | None, rate: float) -> str:
-    """Return the metadata's JSON text with the shed rate in it. Raises `InvalidEvent`."""
-    text = "{}" if metadata is None else json_text("metadata", metadata)
-    head = text.rstrip()[:-1].rstrip()
-    return f'{head}{"" if head.endswith("{") else ","}"{SHED_RATE_ATTRIBUTE}":{rate:.4g}}}'
+def _is_held(lane: Lane) -> bool:
+    return lane.gate.is_shut and lane.gate.obstacle is not Obstacle.OUTAGE

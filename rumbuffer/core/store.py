@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rumbuffer.core.admission import ACCEPTED, Admission, RefusalReason, refusal
 from rumbuffer.core.counters import Counters
+from rumbuffer.core.encoding import with_attribute
 from rumbuffer.core.flights import Flight
 from rumbuffer.core.lanes import BATCH_CHARGE, EVENT_CHARGE, Lane, OpenBatch, attributes_size
 from rumbuffer.core.news import News, Waiter
@@ -23,13 +24,16 @@ from rumbuffer.errors import InvalidEvent
 if TYPE_CHECKING:
     from rumbuffer.events import AppMonitor, Session
 
-__all__ = ["Store"]
+__all__ = ["SHED_RATE_ATTRIBUTE", "Store"]
 
 _FAR = float("inf")
 _AT_ONCE = -1.0
 
 _LANES_MAX = 256
 """App monitors may come from clients' requests, and each costs 2 KB and a look at every turn."""
+
+SHED_RATE_ATTRIBUTE = "rumbuffer:shed_rate"
+"""The session attribute that tells the shed rate; the key of a custom attribute may have a colon."""
 
 _SEQ_GAP = 1 << 20
 """Batches are numbered this far apart, so that the rest of a partly sealed one fits between."""
@@ -179,6 +183,7 @@ class Store:
             self.forget_if_idle(lane.app_monitor)
             return self.room.queue(worst)
         batch = self._place(event, session, lane, now)
+        batch.is_exempt = True
         if waiter is not None:
             self.news.watch(event, waiter)
             lane.urgent[batch.seq] = batch
@@ -266,6 +271,7 @@ class Store:
         if crowded is not None:  # it has no room for the event
             self._close(crowded)
         batch = lane.add(session, now, self.next_seq)
+        batch.shed_rate = self.shed_rate
         self.next_seq += _SEQ_GAP
         self.room.free -= batch.charge
         if lane.oldest is batch:
@@ -327,21 +333,41 @@ class Store:
         lane = batch.lane
         assert lane is not None
         seq = batch.seq
+        attributes = self._attributes_sent(batch)
         events, charge = self._taken(batch, lane)
         sealed = SealedBatch(
             batch_id,
             lane.app_monitor,
             batch.session.id,
             batch.session.user_id,
-            batch.attributes,
+            attributes,
             tuple(events),
         )
-        flight = Flight(lane, sealed, batch.session, seq=seq, opened=batch.opened, charge=charge, now=now)
+        flight = Flight(
+            lane,
+            sealed,
+            batch.session,
+            seq=seq,
+            opened=batch.opened,
+            charge=charge,
+            now=now,
+            attributes=batch.attributes,
+            is_exempt=batch.is_exempt,
+            shed_rate=batch.shed_rate,
+        )
         self.room.fixed += charge + event_charges(events)
         self.counters.pending -= len(events)
         self.counters.in_flight += len(events)
         lane.flights.append(flight)
         return flight
+
+    def _attributes_sent(self, batch: OpenBatch) -> bytes | None:
+        """Return the session attributes, with the shed rate in them if there was one and it finds room."""
+        if batch.shed_rate == 1.0:
+            return batch.attributes
+        marked = with_attribute(batch.attributes, SHED_RATE_ATTRIBUTE, float(f"{batch.shed_rate:.4g}"))
+        grown = attributes_size(marked) - attributes_size(batch.attributes)
+        return marked if batch.size + grown <= self.max_batch_bytes else batch.attributes
 
     def _taken(self, batch: OpenBatch, lane: Lane) -> tuple[list[bytes], int]:
         """Take the events for one request off a batch; one event at least."""

@@ -80,7 +80,8 @@ def _check_lane(store: Store, lane: Lane) -> int:
         assert batch.seq == seq
         assert batch in batches
     assert all(batch.closed for batch in lane.full.values())
-    assert lane.oldest_not_full() is next((batch for batch in batches if batch.seq not in lane.full), None)
+    may_fill = (each for each in batches if not each.closed and each.first_of_session() is each)
+    assert lane.oldest_quiet() is next(may_fill, None)
     # What is full is found as full, unless the overflow has eaten from it.
     for batch in batches:
         assert batch.closed or len(batch.events) < store.max_batch_events

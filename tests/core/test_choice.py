@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
+from rumbuffer.core.notices import DropReason
 from rumbuffer.core.outcomes import Failed, Outcome, Throttled
 from rumbuffer.core.sealed import SealedBatch
 from tests.core.helpers import DELIVERED, OTHER, Rig, make_store, number_of, numbers
@@ -86,6 +88,90 @@ def test_quiet_sessions_are_not_starved_by_55_busy_ones(
     assert len(ages) >= (seconds - longest) * 2.5
     assert max(ages) <= longest
     assert sum(fills) / len(fills) > 18
+
+
+def quiet_beside(rig: Rig, busy: Callable[[int], None], seconds: int) -> list[float]:
+    """Run quiet sessions, 2.5 a second, beside what `busy` records in each tenth; return their ages."""
+    recorded_at: dict[int, float] = {}
+    ages: list[float] = []
+
+    def answer(batch: SealedBatch) -> Outcome:
+        if int(batch.session_id[:8], 16) >= 1_000:
+            ages.extend(rig.now - recorded_at[number_of(encoded)] for encoded in batch.events)
+        return DELIVERED
+
+    for step in range(seconds * 10):
+        rig.run(answer, until=step / 10)
+        busy(step)
+        if step % 4 == 0:
+            recorded_at[step] = rig.now
+            rig.record(1_000 + step, number=step)
+    return ages
+
+
+def test_an_overflow_does_not_starve_quiet_sessions() -> None:
+    """The batch that the overflow eats from stands in front of all, and takes no quiet one's token."""
+    choose = random.Random(4)
+    store = make_store(max_batch_events=20, max_batch_bytes=1_000_000, max_pending_bytes=300_000)
+    rig = Rig(store, rate=10.0, burst=1, max_in_flight=32)
+
+    def busy(step: int) -> None:
+        for _ in range(25):
+            rig.record(choose.randrange(12), number=0)
+
+    ages = quiet_beside(rig, busy, 300)
+    assert rig.store.counters.dropped[DropReason.OVERFLOW] > 1_000
+    assert len(ages) > 500
+    assert max(ages) <= 4 * rig.store.linger + 2.0
+
+
+def test_a_session_with_many_full_batches_does_not_starve_quiet_ones() -> None:
+    """A batch that may fill, and stands behind full ones of its session, has its turn after them."""
+    store = make_store(max_batch_events=20, max_batch_bytes=1_000_000, max_pending_bytes=1 << 30)
+    rig = Rig(store, rate=10.0, burst=1, max_in_flight=32)
+    rig.fill(1, 20 * 200 + 5)
+    choose = random.Random(4)
+
+    def busy(step: int) -> None:
+        for _ in range(20):
+            rig.record(10 + choose.randrange(12), number=0)
+
+    ages = quiet_beside(rig, busy, 200)
+    assert len(ages) > 400
+    assert max(ages) <= 4 * rig.store.linger + 2.0
+
+
+def test_what_is_eaten_from_goes_when_there_is_no_quiet_one() -> None:
+    """When the overflow is over, the batch that lost events does not wait behind full ones for ever."""
+    rig = Rig(make_store(linger=1.0, max_pending_bytes=5_000), rate=10.0, burst=1)
+    rig.fill(1)
+    while not rig.store.counters.dropped[DropReason.OVERFLOW]:
+        rig.record(2)
+    oldest = rig.home.oldest
+    assert oldest is not None
+    assert len(oldest.events) < 4
+    rig.now = 4.0
+    for _ in range(12):
+        rig.fill(2, 1)
+        rig.run(lambda _: DELIVERED, until=rig.now + 0.1)
+    assert len(rig.requests[0][1].events) < 4
+
+
+def test_deliveries_and_quiet_ones_share_the_fourth_tokens() -> None:
+    """Neither waits for the other: of the fourth tokens each gets every second one."""
+    rig = Rig(make_store(linger=1.0), rate=10.0, burst=1)
+    for of in range(20):
+        rig.record(1_000 + of)
+    rig.now = 10.0
+    for of in range(20):
+        rig.deliver(2_000 + of)
+    for of in range(100):
+        rig.fill(of)
+    rig.run(lambda _: DELIVERED, until=rig.now + 6.5)
+    kinds = [int(batch.session_id[:8], 16) // 1_000 for _, batch in rig.requests]
+    others = [kind for kind in kinds if kind]
+    assert len(others) * 4 == pytest.approx(len(kinds), abs=4)
+    assert others[:14] in ([1, 2] * 7, [2, 1] * 7)
 
 
 def test_while_full_ones_wait_a_quiet_batch_may_fill_for_four_lingers() -> None:

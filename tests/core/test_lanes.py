@@ -68,34 +68,33 @@ def test_batches_stand_in_the_order_of_their_opening_and_leave_from_anywhere() -
 def test_an_empty_lane_has_nothing_due() -> None:
     """Nothing is due or full where nothing is open."""
     lane = Lane(HOME)
-    assert lane.oldest_quiet(1e9, 0.0, 1 << 62) is None
-    assert lane.oldest_not_full() is None
+    assert lane.oldest_quiet() is None
+    assert lane.next_urgent() is None
     assert lane.oldest_full() is None
 
 
-def test_the_oldest_that_is_not_full_is_found_behind_full_ones() -> None:
-    """Whatever fills, leaves, comes back or loses an event, the first batch that is not full is found."""
+def test_the_oldest_quiet_batch_is_found_behind_all_others() -> None:
+    """Whatever fills, leaves or comes back: the first that may fill, and is the first of its session."""
     choose = random.Random(3)
     lane = Lane(HOME)
     flights: list[Flight] = []
-    for seq in range(0, 4_000, 2):
+    for seq in range(0, 6_000, 2):
         batches = walk(lane)
         if len(batches) < 20 or choose.random() < 0.3:
-            batches.append(opened(lane, seq, seq))
+            of = choose.randrange(12) if choose.random() < 0.7 else seq + 100
+            batches.append(opened(lane, of, seq))
         batch = choose.choice(batches)
-        match choose.randrange(5):
+        match choose.randrange(4):
             case 0:
                 flights.append(sealed(lane, batch))
             case 1 if flights:
                 flight = flights.pop(choose.randrange(len(flights)))
                 lane.restore(flight, None, list(flight.batch.events))
-            case 2:
-                lane.full.pop(batches[0].seq, None)  # as the overflow does
             case _:
-                lane.full[batch.seq] = batch
-        expected = next((batch for batch in walk(lane) if batch.seq not in lane.full), None)
+                batch.closed = True
+        may_fill = (each for each in walk(lane) if not each.closed and each.first_of_session() is each)
         if choose.random() < 0.5:
-            assert lane.oldest_not_full() is expected
+            assert lane.oldest_quiet() is next(may_fill, None)
 
 
 # Siblings -------------------------------------------------------------------------------------------------

@@ -77,6 +77,8 @@ async def main(case, events, sessions, length, hooked):
         if number % 200 == 0:
             await asyncio.sleep(0)
             del heard[:]
+            while case == "delivered" and buffer.pressure > 0.05:
+                await asyncio.sleep(0.001)
         if number == events // 2:
             half = peak()
     stats = buffer.stats()
@@ -175,8 +177,8 @@ def test_very_many_app_monitors() -> None:
 def test_traffic_that_is_delivered_leaves_nothing() -> None:
     """What was delivered is freed: the second half of the traffic needs no more than the first."""
     figures = produce("delivered", events=400_000, sessions=1000)
-    assert figures["delivered"] > 100_000
+    assert figures["delivered"] > 350_000
     assert figures["dropped"] == 0
     assert (
-        figures["grown in the second half"] <= 8
+        figures["grown in the second half"] <= 4
     )  # the coverage measurement takes 4.6 by itself; a leak takes 100
