@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("pacing", "orders", "quota")
+BENCHMARKS = ("middleware", "pacing", "orders", "quota")
 
 
 def main() -> int:

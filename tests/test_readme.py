@@ -45,7 +45,14 @@ def is_test(program: str) -> bool:
     return "def test_" in program
 
 
-@pytest.mark.parametrize("program", [program for program in PROGRAMS if not is_test(program)])
+def is_application(program: str) -> bool:
+    """Whether a block is a web application; `tests/web/test_readme.py` serves those."""
+    return "RumMiddleware" in program or "rumbuffer.aiohttp" in program
+
+
+@pytest.mark.parametrize(
+    "program", [program for program in PROGRAMS if not (is_test(program) or is_application(program))]
+)
 async def test_programs_run_as_they_stand(program: str) -> None:
     """Each Python program runs with nothing but the emulator's variables, and what it records arrives."""
     async with Emulator() as emulator:

@@ -123,9 +123,17 @@ class Store:
         room = self.room
         size = len(event)
         cost = size + EVENT_CHARGE
-        if (
-            batch is None
-            or cost > room.free
+        if batch is None:
+            envelope = lane.envelope_for(session)
+            if (
+                cost + BATCH_CHARGE + envelope > room.free
+                or room.waiters
+                or envelope + size > self._largest_body
+            ):
+                return self._admit_slowly(event, session, lane, now)
+            batch = self._add(session, lane, now)
+        elif (
+            cost > room.free
             or room.waiters
             or batch.size + size >= self.max_batch_bytes
             or (batch.attributes is None and session.encoded_attributes is not None)
@@ -270,6 +278,9 @@ class Store:
         crowded = lane.joinable(session)
         if crowded is not None:  # it has no room for the event
             self._close(crowded)
+        return self._add(session, lane, now)
+
+    def _add(self, session: Session, lane: Lane, now: float) -> OpenBatch:
         batch = lane.add(session, now, self.next_seq)
         batch.shed_rate = self.shed_rate
         self.next_seq += _SEQ_GAP

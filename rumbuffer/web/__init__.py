@@ -1,0 +1,1 @@
+"""What the ASGI middleware and the aiohttp one share: sessions, events, routes, the life of the buffer."""

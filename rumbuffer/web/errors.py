@@ -1,0 +1,100 @@
+"""An exception as the members of a JavaScript error, which is how RUM knows errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import orjson
+
+__all__ = ["error_members"]
+
+_LONGEST_MESSAGE = 512
+_LONGEST_NAME = 256
+_LONGEST_STACK = 2000
+"""Characters. They stay below the 6 KB that the service takes of an event; what JSON and UTF-8 make longer
+(a message in Chinese, say) is halved until it does."""
+
+_CAUSES = 3
+
+_OURS = str(Path(__file__).resolve().parent.parent) + os.sep
+
+
+def error_members(
+    error: BaseException, *, room: int, message: bool = True, stack: bool = True
+) -> dict[str, Any]:
+    """Return type, message, file, line and stack of an exception, bounded.
+
+    The stack names functions, files and lines, innermost first, and shows no source and no values.
+    `room` is what the members may take as JSON, in bytes.
+    """
+    frames = list(_frames(error.__traceback__))
+    members: dict[str, Any] = {"version": "1.0.0", "type": _name(error)}
+    if message:
+        members["message"] = _message(error)
+    if frames:
+        filename, line, _ = frames[-1]
+        members["filename"] = filename
+        members["lineno"] = line
+    if stack and frames:
+        members["stack"] = "\n".join(_stack(error, frames, message=message))[:_LONGEST_STACK]
+    while len(orjson.dumps(members)) > room and _halve(members):
+        pass
+    return members
+
+
+def _halve(members: dict[str, Any]) -> bool:
+    """Halve the longest text; tell whether there was one worth it."""
+    texts = {name: len(text) for name, text in members.items() if isinstance(text, str) and name != "version"}
+    longest = max(texts, key=texts.__getitem__)
+    members[longest] = members[longest][: texts[longest] // 2]
+    return texts[longest] > 1
+
+
+def _stack(error: BaseException, frames: list[tuple[str, int, str]], *, message: bool) -> Iterator[str]:
+    for _ in range(_CAUSES):
+        yield f"{_name(error)}: {_message(error)}" if message else _name(error)
+        for filename, line, function in reversed(frames):
+            yield f"    at {function} ({filename}:{line})"
+        cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if cause is None:
+            return
+        error = cause
+        frames = list(_frames(error.__traceback__))
+        yield "Caused by:"
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[tuple[str, int, str]]:
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if not code.co_filename.startswith(_OURS):
+            yield _short(code.co_filename), traceback.tb_lineno, code.co_qualname[:_LONGEST_NAME]
+        traceback = traceback.tb_next
+
+
+@lru_cache(maxsize=1024)
+def _short(filename: str) -> str:
+    """Cut off the folder that the module was found in, which tells of the machine and not of the code."""
+    roots = [root for root in sys.path if root and filename.startswith(root.rstrip(os.sep) + os.sep)]
+    root = max(roots, key=len, default="")
+    return _text(filename[len(root) :].lstrip(os.sep) if root else filename, _LONGEST_NAME)
+
+
+def _name(error: BaseException) -> str:
+    return _text(type(error).__qualname__, _LONGEST_NAME)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return _text(str(error), _LONGEST_MESSAGE)
+    except Exception:  # noqa: BLE001 - it is somebody's __str__
+        return ""
+
+
+def _text(text: str, longest: int) -> str:
+    return text[:longest].encode("utf-8", "replace").decode()

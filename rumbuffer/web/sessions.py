@@ -1,0 +1,97 @@
+"""Whose request it is: from the browser client's cookies, else the user's own way, else our own cookie."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from rumbuffer.cookies import SessionCookie, browser_session, cookie_value, uuid_text
+from rumbuffer.errors import InvalidSetting
+from rumbuffer.events import NIL_USER_ID, Session
+from rumbuffer.ids import new_id
+from rumbuffer.web.door import Door
+from rumbuffer.web.known import UnsampledSession, known_session
+
+__all__ = ["Found", "SessionFinder"]
+
+
+Found: TypeAlias = tuple[Session, bool, bytes | None]
+"""A request's session, whether it is sampled, and the ``Set-Cookie`` that its response must carry."""
+
+
+class SessionFinder:
+    """Finds the session of a request. Never raises, never waits."""
+
+    def __init__(
+        self,
+        door: Door,
+        *,
+        session: Callable[[Any], Session | str | None] | None,
+        session_header: str | None,
+        own_session: SessionCookie | None,
+        sample_rate: float,
+    ) -> None:
+        if session is not None and not callable(session):
+            raise InvalidSetting(
+                "session", "must be a callable that returns a Session", type(session).__name__
+            )
+        if session_header is not None and not _is_header(session_header):
+            raise InvalidSetting("session_header", "must be a header's name", type(session_header).__name__)
+        if own_session is not None and not isinstance(own_session, SessionCookie):
+            raise InvalidSetting("own_session", "must be a SessionCookie or None", type(own_session).__name__)
+        self.header: bytes | None = None if session_header is None else session_header.lower().encode()
+        self._door = door
+        self._ask = session
+        self._cookie = own_session
+        self._cookie_name = None if own_session is None else f"{own_session.name}=".encode()
+        self._cookie_of_monitor = f"s_{door.app_monitor.id}=".encode()
+        self._is_kept: Callable[[str], bool] = door.keeps(sample_rate)
+
+    def find(self, cookies: bytes | None, header: bytes | None, request: object) -> Found | None:
+        """Return the session of the request that has these headers; `None` where there is none."""
+        user_id = NIL_USER_ID
+        if cookies is not None:
+            browsers, user_id = browser_session(cookies, self._cookie_of_monitor)
+            if browsers is not None:
+                return browsers, browsers.__class__ is Session and self._is_kept(browsers.id), None
+        if header is not None or self._ask is not None:
+            given = self._given(header, user_id, request)
+            if given is not None:
+                return given, not isinstance(given, UnsampledSession) and self._is_kept(given.id), None
+        return None if self._cookie is None else self._own(cookies, user_id)
+
+    def _given(self, header: bytes | None, user_id: str, request: object) -> Session | None:
+        """Return what the user's header or callable says."""
+        if header is not None:
+            session_id = uuid_text(header.strip())
+            if session_id is not None:
+                return known_session(session_id, user_id, Session)
+        if self._ask is None:
+            return None
+        try:
+            answer = self._ask(request)
+            if answer is None or isinstance(answer, Session):
+                return answer
+            return Session(answer, user_id)
+        except Exception as error:  # noqa: BLE001 - whatever a user's callable does, the request goes on
+            self._door.failed("the session callable", error)
+            return None
+
+    def _own(self, cookies: bytes | None, user_id: str) -> Found:
+        cookie, name = self._cookie, self._cookie_name
+        assert cookie is not None
+        assert name is not None
+        now = int(time.time())
+        kept = None
+        if cookies is not None:
+            value = cookie_value(cookies, name)
+            if value is not None:
+                kept = cookie.read(value, now)
+        session_id, is_old = (new_id(), True) if kept is None else kept
+        header = cookie.header(session_id, now) if is_old else None
+        return known_session(session_id, user_id, Session), self._is_kept(session_id), header
+
+
+_is_header = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}").fullmatch

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rumbuffer import InvalidSetting, Session
+from rumbuffer.cookies import SessionCookie, browser_session, cookie_value, uuid_text
+from tests.web.helpers import MONITOR, NIL, SESSION, USER, session_cookie
+
+OURS = f"s_{MONITOR}=".encode()
+OTHER = "00000000-1111-2222-3333-444444444444"
+
+
+def read(*cookies: str) -> tuple[str | None, str, bool]:
+    """Read a header of these cookies: the session's id, the user's, and whether they are recorded."""
+    session, user_id = browser_session("; ".join(cookies).encode(), OURS)
+    if session is None:
+        return None, user_id, True
+    assert session == Session(session.id, user_id)
+    return session.id, session.user_id, session.sample_point < 1.0
+
+
+def encoded(document: object) -> str:
+    """Return a session cookie that holds the document."""
+    return "cwr_s=" + base64.b64encode(json.dumps(document).encode()).decode()
+
+
+def test_session_and_user_are_read() -> None:
+    """The browser client's two cookies give the session's id and the user's."""
+    assert read("a=b", f"cwr_u={USER}", session_cookie(), "c=d") == (SESSION, USER, True)
+
+
+def test_order_and_place_do_not_matter() -> None:
+    """The cookies may stand in any order, with or without others around them."""
+    assert read(session_cookie(), f"cwr_u={USER}") == (SESSION, USER, True)
+    assert read(session_cookie()) == (SESSION, NIL, True)
+
+
+def test_without_padding() -> None:
+    """The base64 may lack its padding, whatever its length."""
+    for count in range(4):
+        assert read(session_cookie(padded=False, more="x" * count)) == (SESSION, NIL, True)
+
+
+def test_record_false() -> None:
+    """A session that the browser client did not sample says so."""
+    assert read(session_cookie(record=False)) == (SESSION, NIL, False)
+
+
+@pytest.mark.parametrize("record", ["true", 0, None, "false", 1])
+def test_record_that_is_not_true(record: object) -> None:
+    """Whatever is there instead of true means that nothing may be recorded."""
+    assert read(session_cookie(record=record)) == (SESSION, NIL, False)
+
+
+def test_members_in_another_order() -> None:
+    """A client that writes its members in another order, or with spaces, is understood too."""
+    assert read(encoded({"record": True, "eventCount": 1, "sessionId": SESSION})) == (SESSION, NIL, True)
+    assert read(encoded({"sessionId": SESSION})) == (SESSION, NIL, True)
+
+
+def test_cookie_of_our_app_monitor_wins() -> None:
+    """The cookie that is named for our app monitor wins over the one without a name, in any order."""
+    named = session_cookie(OTHER, name=f"cwr_s_{MONITOR}", record=False)
+    assert read(session_cookie(), named) == (OTHER, NIL, False)
+    assert read(named, session_cookie()) == (OTHER, NIL, False)
+
+
+def test_cookie_of_another_app_monitor_is_not_ours() -> None:
+    """The cookie that is named for another app monitor is left alone."""
+    named = session_cookie(name=f"cwr_s_{OTHER}")
+    assert read(named)[0] is None
+    assert read(named, session_cookie(OTHER))[0] == OTHER
+
+
+def test_name_within_another_name_or_value() -> None:
+    """What only looks like the cookie, within another's name or value, is not it."""
+    assert read("x" + session_cookie())[0] is None
+    assert read("other=" + session_cookie())[0] is None
+
+
+@pytest.mark.parametrize(
+    "user", ["", "x", USER[:-1], USER + "0", USER.replace("-", "0"), f"{USER}=", "é" * 36, f'"{USER}"']
+)
+def test_user_cookie_that_is_no_uuid(user: str) -> None:
+    """A user's cookie that is no bare UUID is the same as none."""
+    assert read(f"cwr_u={user}", session_cookie()) == (SESSION, NIL, True)
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        "cwr_s=",
+        "cwr_s",
+        "cwr_s=%%%",
+        "cwr_s=bnVsbA==",
+        encoded(None),
+        encoded([]),
+        encoded("x"),
+        encoded(7),
+        encoded({}),
+        encoded({"sessionId": None, "record": True}),
+        encoded({"sessionId": 7, "record": True}),
+        encoded({"sessionId": "x" * 36, "record": True}),
+        encoded({"sessionId": "é" * 36, "record": True}),
+        encoded({"sessionId": SESSION + "0", "record": True}),
+        encoded({"sessionId": NIL, "record": True}),
+        "cwr_s=" + base64.b64encode(b'{"sessionId":"').decode(),
+        "cwr_s=" + base64.b64encode(b"[" * 3000).decode(),
+        "cwr_s=" + base64.b64encode(b"\xff" * 80).decode(),
+        encoded({"a": "x" * 8000, "sessionId": SESSION, "record": True}),
+        session_cookie(NIL),
+    ],
+)
+def test_hostile_session_cookie(cookie: str) -> None:
+    """A session cookie of another shape is the same as none."""
+    assert read(cookie)[0] is None
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes(header: bytes) -> None:
+    """No header raises, and what comes out is UUIDs."""
+    for cookies in (header, b"cwr_s=" + header, b"cwr_u=" + header, b"cwr_" + OURS + header):
+        session, user_id = browser_session(cookies, OURS)
+        assert session is None or session == Session(session.id, user_id)
+        assert uuid_text(user_id.encode()) == user_id
+
+
+@given(
+    st.fixed_dictionaries(
+        {"sessionId": st.uuids().map(str), "record": st.booleans()},
+        optional={"eventCount": st.integers(0, 10**6), "page": st.dictionaries(st.text(), st.text())},
+    )
+)
+def test_any_session(document: dict[str, Any]) -> None:
+    """Every session that a client may write is read as it was written."""
+    for separators in ((",", ":"), (", ", ": ")):
+        text = json.dumps(document, separators=separators)
+        if len(text) < 3000:
+            cookie = "cwr_s=" + base64.b64encode(text.encode()).decode()
+            expected = None if document["sessionId"] == NIL else document["sessionId"]
+            assert read(cookie) == (expected, NIL, document["record"])
+
+
+def test_cookie_value() -> None:
+    """A cookie is found by its whole name, and its value ends at the semicolon."""
+    assert cookie_value(b"ab=1; b=2; b=3", b"b=") == b"2"
+    assert cookie_value(b"b=2", b"b=") == b"2"
+    assert cookie_value(b"ab=1", b"b=") is None
+    assert cookie_value(b"", b"b=") is None
+
+
+def test_own_cookie_is_read_back() -> None:
+    """Our own cookie gives the session back, and is set again once it is a minute old."""
+    cookie = SessionCookie()
+    header = cookie.header(SESSION, 1000)
+    assert header == (
+        b"rum_session=%b.3e8; Max-Age=1800; Path=/; Secure; HttpOnly; SameSite=Lax" % SESSION.encode()
+    )
+    value = header.partition(b";")[0].partition(b"=")[2]
+    assert cookie.read(value, 1000) == (SESSION, False)
+    assert cookie.read(value, 1059) == (SESSION, False)
+    assert cookie.read(value, 1060) == (SESSION, True)
+    assert cookie.read(value, 2800) == (SESSION, True)
+
+
+def test_own_cookie_expires() -> None:
+    """Our own cookie that is older than its age, or from the future, is the same as none."""
+    cookie = SessionCookie(max_age=100)
+    value = f"{SESSION}.{1000:x}".encode()
+    assert cookie.read(value, 1101) is None
+    assert cookie.read(value, 900) is None
+
+
+@pytest.mark.parametrize(
+    "value", ["", "x", SESSION, SESSION + ".", SESSION + ".zz", SESSION + "x3e8", SESSION + "." + "f" * 900]
+)
+def test_hostile_own_cookie(value: str) -> None:
+    """Our own cookie in another shape is the same as none."""
+    assert SessionCookie().read(value.encode(), 1000) is None
+
+
+def test_own_cookie_settings() -> None:
+    """A domain, a path, and plain HTTP are set where they are asked for."""
+    cookie = SessionCookie("visit", secure=False, domain="example.com", path="/shop", max_age=60)
+    assert cookie.header(SESSION, 0) == (
+        b"visit=%b.0; Max-Age=60; Path=/shop; Domain=example.com; HttpOnly; SameSite=Lax" % SESSION.encode()
+    )
+
+
+@pytest.mark.parametrize(
+    "settings", [{"name": "a;b"}, {"name": ""}, {"domain": "a;b"}, {"path": "a\nb"}, {"max_age": 0}]
+)
+def test_own_cookie_that_breaks_a_rule(settings: dict[str, Any]) -> None:
+    """A setting that no cookie can carry is refused, by name."""
+    with pytest.raises(InvalidSetting, match=next(iter(settings))):
+        SessionCookie(**settings)
