@@ -24,7 +24,7 @@ from rumbuffer.core.store import Store
 from rumbuffer.errors import BufferClosed, InvalidEvent
 from rumbuffer.events import AppMonitor, Event, Session, current_session
 from rumbuffer.guard import Guard
-from rumbuffer.ids import new_id_bytes
+from rumbuffer.ids import new_event_id
 from rumbuffer.log import log
 
 __all__ = ["Intake"]
@@ -64,7 +64,7 @@ class Intake:
         assert session is not None
         if id is None and timestamp is None:
             event = self._encoder.encode(
-                type, details, metadata, new_id_bytes(), time.time_ns() // 1_000_000 / 1000
+                type, details, metadata, new_event_id(), time.time_ns() // 1_000_000 / 1000
             )
         else:
             event = self.encode(type, details, metadata, id, timestamp)
@@ -154,7 +154,7 @@ class Intake:
             type,
             details,
             metadata,
-            new_id_bytes() if id is None else id,
+            new_event_id() if id is None else id,
             time.time_ns() // 1_000_000 / 1000 if timestamp is None else timestamp,
         )
 

@@ -180,9 +180,9 @@ class Lane:
                 return batch
         return None
 
-    def add(self, session: Session, opened: float, seq: int) -> OpenBatch:
-        """Open a batch for the session, the newest of the lane."""
-        batch = OpenBatch(self, session, self.envelope_for(session), opened, seq)
+    def add(self, session: Session, envelope: int, opened: float, seq: int) -> OpenBatch:
+        """Open a batch for the session, the newest of the lane; `envelope` is `envelope_for(session)`."""
+        batch = OpenBatch(self, session, envelope, opened, seq)
         earlier = self.open.get(session.key)
         if earlier is not None:
             if earlier.siblings is None:
@@ -190,7 +190,15 @@ class Lane:
             batch.siblings = earlier.siblings
             batch.siblings.append(batch)
         self.open[session.key] = batch
-        self._link(batch, self.newest)
+        newest = batch.older = self.newest
+        if newest is None:
+            self.oldest = batch
+        else:
+            newest.newer = batch
+        self.newest = batch
+        if self._cursor is None:
+            self._cursor = batch
+        self.batch_count += 1
         return batch
 
     def restore(self, flight: Flight, attributes: bytes | None, events: list[bytes]) -> OpenBatch:

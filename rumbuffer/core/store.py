@@ -131,7 +131,7 @@ class Store:
                 or envelope + size > self._largest_body
             ):
                 return self._admit_slowly(event, session, lane, now)
-            batch = self._add(session, lane, now)
+            batch = self._add(session, envelope, lane, now)
         elif (
             cost > room.free
             or room.waiters
@@ -278,10 +278,10 @@ class Store:
         crowded = lane.joinable(session)
         if crowded is not None:  # it has no room for the event
             self._close(crowded)
-        return self._add(session, lane, now)
+        return self._add(session, lane.envelope_for(session), lane, now)
 
-    def _add(self, session: Session, lane: Lane, now: float) -> OpenBatch:
-        batch = lane.add(session, now, self.next_seq)
+    def _add(self, session: Session, envelope: int, lane: Lane, now: float) -> OpenBatch:
+        batch = lane.add(session, envelope, now, self.next_seq)
         batch.shed_rate = self.shed_rate
         self.next_seq += _SEQ_GAP
         self.room.free -= batch.charge

@@ -10,7 +10,6 @@ through `RumBuffer.record`.
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from rumbuffer.web.door import Door
 from rumbuffer.web.errors import error_members
 from rumbuffer.web.redaction import LONGEST_URL, redact_query
 
-__all__ = ["BeforeRecord", "Exchange", "Recorder", "new_event_id", "tracing_members"]
+__all__ = ["BeforeRecord", "Exchange", "Recorder", "tracing_members"]
 
 HTTP_EVENT = "com.amazon.rum.http_event"
 JS_ERROR_EVENT = "com.amazon.rum.js_error_event"
@@ -297,31 +296,9 @@ class Recorder:
         return text if _is_domain(text) else "unknown"
 
 
-_ENDS = [b"%02x" % number for number in range(256)]
-_ids: list[bytes] = []
-
-
-def new_event_id() -> bytes:
-    """Return a UUID's text that is like no other: 112 random bits for every 256 ids, and a count.
-
-    What the others use (`rumbuffer.ids`) is random in every digit and costs three times as much; an
-    event's id only has to differ.
-    """
-    while True:
-        try:
-            return _ids.pop()
-        except IndexError:
-            digits = os.urandom(15).hex()
-            head = f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-a{digits[15:18]}-{digits[18:28]}".encode()
-            _ids.extend([head + end for end in _ENDS])
-
-
 def tracing_members(trace: Trace) -> bytes:
     """Return what stands in a mold for a trace."""
     return rb",\"trace_id\":\"%b\"" % trace.trace_id.encode()
-
-
-os.register_at_fork(after_in_child=_ids.clear)
 
 
 def _http_details(method: str, url: str, status: int) -> dict[str, Any]:

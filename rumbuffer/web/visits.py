@@ -8,9 +8,10 @@ from time import perf_counter, time
 from typing import Any, TypeAlias
 
 from rumbuffer.events import Session
+from rumbuffer.ids import new_event_id
 from rumbuffer.tracing import Trace
 from rumbuffer.web.lifecycle import Message, Receive, Send
-from rumbuffer.web.recorder import Exchange, Recorder, new_event_id, tracing_members
+from rumbuffer.web.recorder import Exchange, Recorder, tracing_members
 from rumbuffer.web.routes import route_template
 
 __all__ = ["BODILESS", "HttpVisit", "Scope", "Visit", "WebSocketVisit", "send_with_cookie", "size_of"]

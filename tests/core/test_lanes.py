@@ -33,7 +33,8 @@ def walk(lane: Lane) -> list[OpenBatch]:
 
 def opened(lane: Lane, of: int, seq: int, attributes: str | None = None) -> OpenBatch:
     """Open a batch with one event."""
-    batch = lane.add(session(of, attributes), 0.0, seq)
+    its = session(of, attributes)
+    batch = lane.add(its, lane.envelope_for(its), 0.0, seq)
     batch.append(event(seq))
     return batch
 
