@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import TypeAlias
 
 from aiohttp import (
+    ClientResponseError,
     ClientSession,
     TraceConfig,
     TraceRequestEndParams,
@@ -43,6 +44,7 @@ from rumbuffer.web.known import UnsampledSession
 from rumbuffer.web.recorder import BeforeRecord, Exchange, Recorder
 from rumbuffer.web.redaction import redact_path, redact_url
 from rumbuffer.web.sessions import SessionFinder
+from rumbuffer.web.visits import may_be_shared
 
 __all__ = ["BUFFER", "setup", "trace_config"]
 
@@ -190,8 +192,12 @@ class _Server:
         """Put our own session cookie on a response, unless a shared cache might keep it."""
         cookie = _cookie_to_set.get()
         if cookie is not None:
-            caching = response.headers.get(hdrs.CACHE_CONTROL, "")
-            if "public" not in caching and "s-maxage" not in caching:
+            caching = [
+                (name.encode(), value.encode("latin-1", "replace"))
+                for name in (hdrs.CACHE_CONTROL, hdrs.EXPIRES)
+                for value in response.headers.getall(name, ())
+            ]
+            if not any(may_be_shared(*header) for header in caching):
                 response.headers.add(hdrs.SET_COOKIE, cookie)
 
     def _record(
@@ -291,7 +297,9 @@ def trace_config(
     async def fail(
         _: ClientSession, context: SimpleNamespace, parameters: TraceRequestExceptionParams
     ) -> None:
-        record(context, parameters, 0, 0, parameters.exception)
+        # With `raise_for_status` it was answered.
+        error = parameters.exception
+        record(context, parameters, error.status if isinstance(error, ClientResponseError) else 0, 0, error)
 
     def record(
         context: SimpleNamespace,

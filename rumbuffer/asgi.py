@@ -22,6 +22,7 @@ Inside the application, and in its threads and background tasks, the session is 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from time import perf_counter
 
@@ -153,6 +154,16 @@ class RumMiddleware:
                         current_session.reset(token)
                     except ValueError:
                         pass
+                return
+            if current_session.get() is not None:
+                # A server may begin a request in the context of another one: of the same connection, but
+                # behind a proxy that says nothing about whose it is.
+                token = current_session.set(None)
+                try:
+                    await self.app(scope, receive, send)
+                finally:
+                    with suppress(ValueError):
+                        current_session.reset(token)
                 return
         elif kind == "lifespan":
             await self._lifecycle.lifespan(self.app, scope, receive, send)

@@ -80,7 +80,9 @@ def browser_session(header: bytes, own_name: bytes) -> tuple[Session | None, str
     parts = header.split(b"; cwr_")
     try:
         if len(parts) == 3:
-            _, user, session = parts
+            before, user, session = parts
+            if b"cwr_" in before:  # a third one of the browser client's
+                return _read_in_turn(header, own_name)
         elif header.startswith(b"cwr_"):
             user, session = parts
             user = user[4:]

@@ -7,6 +7,7 @@ flush) is handed over from here, on the loop, outside the lock. Producers only w
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -68,6 +69,8 @@ class Pump:
         self._clock = clock
         self._max_in_flight = max_in_flight
         self._loop = asyncio.get_running_loop()
+        # The start's: an event of some request may wake the pump, and its context is none of the pump's.
+        self._context = contextvars.copy_context()
         self._awake = asyncio.Event()
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
@@ -80,7 +83,7 @@ class Pump:
         """Look at the core again, soon; on the loop. Somebody may have cancelled the task meanwhile."""
         self._awake.set()
         if not self._stopped and (self._task is None or self._task.done()):
-            self._task = self._loop.create_task(self._run(), name="rumbuffer pump")
+            self._task = self._loop.create_task(self._run(), name="rumbuffer pump", context=self._context)
 
     async def settled(self, mark: int) -> None:
         """Wait until every batch that was opened before the mark has its final outcome."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
@@ -12,6 +13,8 @@ from typing import Any
 
 import orjson
 
+from rumbuffer.web.redaction import redact_url
+
 __all__ = ["error_members"]
 
 _LONGEST_MESSAGE = 512
@@ -20,7 +23,11 @@ _LONGEST_STACK = 2000
 """Characters. They stay below the 6 KB that the service takes of an event; what JSON and UTF-8 make longer
 (a message in Chinese, say) is halved until it does."""
 
+_LONGEST_READ = 4 * _LONGEST_MESSAGE
+
 _CAUSES = 3
+
+_address = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s'\"<>)]+", re.IGNORECASE)
 
 _OURS = str(Path(__file__).resolve().parent.parent) + os.sep
 
@@ -91,9 +98,14 @@ def _name(error: BaseException) -> str:
 
 def _message(error: BaseException) -> str:
     try:
-        return _text(str(error), _LONGEST_MESSAGE)
+        # An HTTP client's exceptions tell the address, with query string and all.
+        return _text(_address.sub(_redacted, str(error)[:_LONGEST_READ]), _LONGEST_MESSAGE)
     except Exception:  # noqa: BLE001 - it is somebody's __str__
         return ""
+
+
+def _redacted(address: re.Match[str]) -> str:
+    return redact_url(address[0])
 
 
 def _text(text: str, longest: int) -> str:

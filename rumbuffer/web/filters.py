@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from asyncio import CancelledError
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -31,7 +32,7 @@ class Filter:
             if self._exclude is not None and self._exclude(path, request):
                 return False
             return self._include is None or bool(self._include(path, request))
-        except Exception as error:  # noqa: BLE001 - whatever a user's callable does, the request goes on
+        except (Exception, CancelledError) as error:  # noqa: BLE001 - whatever a user's callable does, the request goes on
             self._door.failed("include or exclude", error)
             return False
 

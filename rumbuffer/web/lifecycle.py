@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import contextvars
 import multiprocessing
 import multiprocessing.util
 import signal
@@ -46,14 +47,28 @@ class Lifecycle:
         self._door = door
         self._manage = manage
         self._ours = False
+        self._beginning: asyncio.Task[None] | None = None
         self._guardian: asyncio.Task[None] | None = None
         self._finalizer: multiprocessing.util.Finalize | None = None
         self._holds_sigterm = False
 
     async def begin(self) -> None:
-        """Start the buffer with the first request, where no lifespan did."""
+        """Start the buffer with the first request, where no lifespan did; the others wait for that.
+
+        Not in that request's context, which the buffer's tasks would keep for as long as they live.
+        """
+        if self._door.state != "new":
+            self.settled = True
+            return
+        if self._beginning is None:
+            loop = asyncio.get_running_loop()
+            self._beginning = loop.create_task(self._begin(), context=contextvars.Context())
+        await asyncio.shield(self._beginning)
+
+    async def _begin(self) -> None:
+        started = await self._start()
         self.settled = True
-        if await self._start():
+        if started:
             self._guardian = asyncio.get_running_loop().create_task(
                 self._close_with_the_loop(), name="rumbuffer guardian"
             )

@@ -9,8 +9,8 @@ through `RumBuffer.record`.
 
 from __future__ import annotations
 
-import math
 import re
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import time
@@ -18,7 +18,9 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from rumbuffer.builtin import check_metadata
 from rumbuffer.core.admission import Admission
+from rumbuffer.core.encoding import shape_of
 from rumbuffer.errors import InvalidEvent, InvalidSetting
 from rumbuffer.events import Event, Session
 from rumbuffer.tracing import Trace, new_segment_id, new_trace_id
@@ -254,7 +256,7 @@ class Recorder:
                     id=event.id,
                     timestamp=event.timestamp,
                 )
-        except Exception as error:  # noqa: BLE001 - whatever a user's hook does, the request goes on
+        except (Exception, CancelledError) as error:  # noqa: BLE001 - whatever a user's hook does, the request goes on
             # Not recorded as it was: the hook may be what keeps secrets out.
             self._door.failed("before_record", error)
             self._door.refuse(InvalidEvent("before_record", "must return an Event or None", "an exception"))
@@ -269,7 +271,7 @@ class Recorder:
         elif self._redact is not None:
             try:
                 url = self._redact(url)
-            except Exception as error:  # noqa: BLE001 - whatever a user's callable does, the request goes on
+            except (Exception, CancelledError) as error:  # noqa: BLE001 - whatever a user's callable does, the request goes on
                 self._door.failed("redact", error)
                 url = "/"
         return _text(url[:LONGEST_URL])
@@ -332,14 +334,20 @@ def _checked_attributes(
             "attributes", f"must be at most {most}: an event may have 10, and 6 are ours", str(len(checked))
         )
     for name, value in checked.items():
+        field = f"attributes[{name!r}]" if isinstance(name, str) else "attributes"
         if not (isinstance(name, str) and _is_attribute(name)):
-            raise InvalidSetting("attributes", "a name must be 1 to 128 of a-z A-Z 0-9 _ :", repr(name))
-        if not isinstance(value, (str, int, float)) or (
-            len(value) > _LONGEST_VALUE if isinstance(value, str) else not math.isfinite(value)
-        ):
+            raise InvalidSetting("attributes", "a name must be 1 to 128 of a-z A-Z 0-9 _ :", shape_of(name))
+        if name in ("version", "domain") or name.startswith(("http_", "ws_")):
             raise InvalidSetting(
-                f"attributes[{name!r}]",
-                "must be a string of at most 256, a number or a boolean",
-                type(value).__name__,
+                field,
+                "must not be a name that is ours (an application's version is its AppMonitor's)",
+                shape_of(value),
             )
+        try:
+            check_metadata({name: value})
+            orjson.dumps(value)
+        except InvalidEvent as error:
+            raise InvalidSetting(field, error.rule, error.shape) from None
+        except (TypeError, ValueError, OverflowError):
+            raise InvalidSetting(field, "must be something that JSON can hold", shape_of(value)) from None
     return checked

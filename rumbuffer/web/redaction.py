@@ -20,7 +20,7 @@ _LONGEST_SEGMENT = 64
 # Numbers, UUIDs and other hexadecimal runs, whatever holds an @, and long runs with a digit in them, as
 # tokens are and words are not.
 _tells_who = re.compile(
-    r"\d+|[0-9a-fA-F-]*\d[0-9a-fA-F-]{7,}|[0-9a-fA-F]{16,}|.*(?:@|%40).*|(?=.*\d)[\w.~=+-]{20,}",
+    r"\d+|(?=[a-fA-F-]*\d)[0-9a-fA-F-]{8,}|[0-9a-fA-F]{16,}|.*(?:@|%40).*|(?=.*\d)[\w.~=+-]{20,}",
     re.DOTALL | re.ASCII,
 ).fullmatch
 
@@ -34,12 +34,12 @@ def redact_path(path: str) -> str:
     """Put ``*`` in the place of every segment that looks like an id, an address or a token."""
     if path.isascii() and path.replace("/", "").isalpha() and len(path) <= _LONGEST_SEGMENT:
         return path
-    return "/".join(
-        [
-            "*" if len(part) > _LONGEST_SEGMENT or _tells_who(part) else part
-            for part in path[:LONGEST_URL].split("/")
-        ]
-    )
+    return "/".join(["*" if _is_private(part) else part for part in path[:LONGEST_URL].split("/")])
+
+
+def _is_private(text: str) -> bool:
+    """Tell whether a text looks like an id, an address or a token."""
+    return len(text) > _LONGEST_SEGMENT or bool(_tells_who(text))
 
 
 def redact_query(query: str) -> str:
@@ -47,7 +47,8 @@ def redact_query(query: str) -> str:
     pairs = [pair.partition("=") for pair in query[:LONGEST_URL].split("&")]
     return "&".join(
         [
-            f"{name}{equals}{'*' if value and (_is_secret(name) or _tells_who(value)) else value}"
+            f"{name if equals or not _is_private(name) else '*'}{equals}"
+            f"{'*' if value and (_is_secret(name) or _is_private(value)) else value}"
             for name, equals, value in pairs
         ]
     )

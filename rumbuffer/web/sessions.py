@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from asyncio import CancelledError
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -75,7 +76,7 @@ class SessionFinder:
             if answer is None or isinstance(answer, Session):
                 return answer
             return Session(answer, user_id)
-        except Exception as error:  # noqa: BLE001 - whatever a user's callable does, the request goes on
+        except (Exception, CancelledError) as error:  # noqa: BLE001 - whatever a user's callable does, the request goes on
             self._door.failed("the session callable", error)
             return None
 

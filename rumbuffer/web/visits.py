@@ -14,7 +14,16 @@ from rumbuffer.web.lifecycle import Message, Receive, Send
 from rumbuffer.web.recorder import Exchange, Recorder, tracing_members
 from rumbuffer.web.routes import route_template
 
-__all__ = ["BODILESS", "HttpVisit", "Scope", "Visit", "WebSocketVisit", "send_with_cookie", "size_of"]
+__all__ = [
+    "BODILESS",
+    "HttpVisit",
+    "Scope",
+    "Visit",
+    "WebSocketVisit",
+    "may_be_shared",
+    "send_with_cookie",
+    "size_of",
+]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 
@@ -26,6 +35,9 @@ BODILESS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE", "CONNECT"))
 
 _DISCONNECTS = frozenset(("ClientDisconnect", "ClientDisconnected", "WebSocketDisconnect"))
 """How Starlette, and uvicorn, tell an application that its client is gone."""
+
+_BROKEN = (OSError, BrokenPipeError, ConnectionResetError)
+"""What a server's `send` raises when the client is gone (ASGI 2.4)."""
 
 _WITH_HEADERS = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
 
@@ -226,7 +238,8 @@ class HttpVisit(WatchedVisit):
         """The application raised."""
         was_over = self.is_over
         try:
-            if self._is_disconnect(error) or (was_over and isinstance(error, OSError)):
+            # What else is an OSError is the application's own: a file, a mail server.
+            if self._is_disconnect(error) or (was_over and type(error) in _BROKEN):
                 self.returned()
                 return
             self.is_over = True
@@ -322,12 +335,24 @@ def send_with_cookie(send: Send, cookie: bytes, message: Message) -> Awaitable[N
 
 def _with_cookie(message: Message, cookie: bytes) -> Message:
     """Return the message with the cookie; as it is where a shared cache might keep the response."""
-    headers = list(message.get("headers") or ())
-    for name, value in headers:
-        if name.lower() == b"cache-control" and (b"public" in value or b"s-maxage" in value):
-            return message
+    headers = list(message.get("headers") or ())  # which may be an iterator, good for one time
+    if not any(may_be_shared(name, value) for name, value in headers):
+        headers.append((b"set-cookie", cookie))
     # A copy: an application may send one and the same message to everybody.
-    return {**message, "headers": [*headers, (b"set-cookie", cookie)]}
+    return {**message, "headers": headers}
+
+
+def may_be_shared(name: bytes, value: bytes) -> bool:
+    """Tell whether a response with this header may be kept by a cache that serves others too (RFC 9111)."""
+    name = name.lower()
+    if name == b"expires":
+        return True
+    if name != b"cache-control":
+        return False
+    value = value.lower()
+    if b"private" in value or b"no-store" in value:
+        return False
+    return b"public" in value or b"max-age" in value or b"s-maxage" in value
 
 
 def _payload(message: Message) -> int:

@@ -4,12 +4,22 @@ import asyncio
 import json
 import logging
 import threading
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rumbuffer import Event, InvalidSetting, Limits, Overflow, Session, current_session
+from rumbuffer import (
+    Event,
+    InvalidSetting,
+    Limits,
+    Outcome,
+    Overflow,
+    SealedBatch,
+    Session,
+    current_session,
+)
 from rumbuffer.asgi import RumMiddleware, SessionCookie
 from tests.web.helpers import (
     BROWSER,
@@ -1263,3 +1273,101 @@ async def test_defect_at_the_end_of_a_websocket(
     monkeypatch.setattr("rumbuffer.web.visits.route_template", defect)
     await talk(rum(echo, site), [CONNECT, {"type": "websocket.disconnect"}], headers=BROWSER)
     assert "please report it" in caplog.text
+
+
+async def test_a_foreign_session_does_not_bleed_in(site: Site) -> None:
+    """What a server left current from another request is nobody's where a request has no session."""
+    seen: list[Session | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(current_session.get())
+        await answering()(scope, receive, send)
+
+    token = current_session.set(Session(SESSION))
+    try:
+        assert (await get(rum(app, site, exclude=["/*"]))).status == 200
+        assert (await get(rum(app, site, own_session=None))).status == 200
+        with pytest.raises(Oops):
+            await get(rum(failing(Oops()), site, own_session=None))
+        assert current_session.get() == Session(SESSION)
+    finally:
+        current_session.reset(token)
+    assert seen == [None, None]
+    assert site.buffer.stats().offered == 0
+
+
+async def test_an_error_of_a_background_task_is_the_applications(site: Site) -> None:
+    """A lost mail server is no client that left."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await answering()(scope, receive, send)
+        raise ConnectionRefusedError("the mail server")
+
+    with pytest.raises(ConnectionRefusedError):
+        await get(rum(app, site), headers=BROWSER)
+    types = [event.type for event in await site.events()]
+    assert types == ["com.amazon.rum.http_event", "com.amazon.rum.js_error_event"]
+
+
+async def test_addresses_in_messages_are_redacted(site: Site) -> None:
+    """An HTTP client's exception tells the whole address; the event does not."""
+    text = "404, url='http://api.example/a/alice@example.com?token=T0PSECRET' and https://x.example/1234"
+    with pytest.raises(Oops):
+        await get(rum(failing(Oops(text)), site), headers=BROWSER)
+    told = "".join(json.dumps(event.details) for event in await site.events())
+    assert "alice" not in told
+    assert "T0PSECRET" not in told
+    assert "http://api.example/a/*' and https://x.example/*" in told
+
+
+@pytest.mark.parametrize("caching", ["max-age=31536000, immutable", "Public, max-age=5", "PUBLIC"])
+async def test_no_cookie_where_a_shared_cache_might_keep_it(site: Site, caching: str) -> None:
+    """A cache may keep what names an age, in any letters; headers from an iterator arrive all the same."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = iter([(b"cache-control", caching.encode()), (b"x-other", b"1")])
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    answer = await get(rum(app, site))
+    assert answer.cookies == []
+    assert (b"x-other", b"1") in answer.messages[0]["headers"]
+
+
+@pytest.mark.parametrize("setting", ["exclude", "session", "before_record"])
+async def test_a_callable_that_raises_a_cancellation(site: Site, setting: str) -> None:
+    """Whatever a user's callable raises stays with us."""
+
+    def cancelled(*_: object) -> Any:
+        raise asyncio.CancelledError
+
+    assert (await get(rum(answering(), site, **{setting: cancelled}))).status == 200
+
+
+@pytest.mark.parametrize(
+    "attributes", [{"version": "4.2.0"}, {"http_status": 3}, {"title": 7}, {"n": 2**70}, {"n": 10**400}]
+)
+def test_attributes_that_would_break_events(site: Site, attributes: dict[str, Any]) -> None:
+    """A name that is ours, or a value that the service refuses, is an error at the start."""
+    with pytest.raises(InvalidSetting, match=next(iter(attributes))):
+        rum(answering(), site, attributes=attributes)
+
+
+async def test_the_buffer_does_not_keep_the_first_requests_context() -> None:
+    """The buffer's tasks live on; what was current in the request that started them does not."""
+    whose: ContextVar[str] = ContextVar("whose", default="nobody's")
+    seen: list[str] = []
+    site = Site()
+    send_batch = site.service.send
+
+    async def send(batch: SealedBatch) -> Outcome:
+        seen.append(whose.get())
+        return await send_batch(batch)
+
+    site.service.send = send  # type: ignore[method-assign]
+    app = rum(answering(), site)
+    whose.set("the first visitor's")
+    await get(app, headers=BROWSER)
+    await site.buffer.flush()
+    await site.buffer.aclose()
+    assert seen == ["nobody's"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -39,6 +40,15 @@ def test_order_and_place_do_not_matter() -> None:
     """The cookies may stand in any order, with or without others around them."""
     assert read(session_cookie(), f"cwr_u={USER}") == (SESSION, USER, True)
     assert read(session_cookie()) == (SESSION, NIL, True)
+
+
+def test_our_monitors_cookie_wins_wherever_it_stands() -> None:
+    """In every order of the browser client's three cookies, and with others around them."""
+    ours = session_cookie(record=False).replace("cwr_s=", f"cwr_{OURS.decode()}", 1)
+    three = (ours, session_cookie(OTHER), f"cwr_u={USER}")
+    for order in permutations(three):
+        assert read(*order) == (SESSION, USER, False)
+        assert read("x=1", *order, "y=2") == (SESSION, USER, False)
 
 
 def test_without_padding() -> None:
