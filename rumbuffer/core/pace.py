@@ -24,7 +24,7 @@ going on at once is refused again.
 **Growth** is by the share c / sqrt(rate) a second: 0.7 % at 50 requests a second, 2.8 % at 3. What N
 uncoordinated senders have refused is growth / depth of cut, times N / quota; a constant share converges
 too slowly for 4 senders, and a constant addend has too much refused for 16. Two terms are added: after a
-slow start one that dies away with a time constant of 10 s, and to a quarter with each cut, so that a late
+slow start one that dies away with a time constant of 10 s, and to a third with each cut, so that a late
 joiner finds its place while the others hardly move; and one that sets in 19 s after the last cut and
 rises, so that a quota that was doubled is found. A lone sender's cycle is mostly shorter than that.
 
@@ -84,8 +84,8 @@ _MOST_DOUBLINGS = 4
 _GROWTH = 0.048
 _START_GROWTH = 0.1
 _START_GROWTH_FADES = 10.0
-_START_AGES = 14.0
-"""Seconds by which a cut ages the start: a quarter of that growth is left. Who is alone is cut soon
+_START_AGES = 10.0
+"""Seconds by which a cut ages the start: a third of that growth is left. Who is alone is cut soon
 and has found the quota; a late joiner's rate is low, and refusals hit it seldom."""
 
 _LATE_AFTER = 19.0

@@ -359,7 +359,7 @@ def test_an_unknown_quota_is_found_from_a_slow_start() -> None:
     assert pacer.rate < 0.7 * fast
 
 
-def test_a_cut_leaves_a_quarter_of_the_starts_growth() -> None:
+def test_a_cut_leaves_a_third_of_the_starts_growth() -> None:
     """Who is refused soon again has found the quota; a late joiner is refused seldom."""
 
     def growth(*refused_at: float) -> float:
@@ -375,7 +375,7 @@ def test_a_cut_leaves_a_quarter_of_the_starts_growth() -> None:
         return math.log(pacer.rate / before)
 
     later = 0.0065  # what is left when the start is long over
-    assert growth(4.0, 5.0) - later == pytest.approx((growth(4.0) - later) / 4, rel=0.15)
+    assert growth(4.0, 5.0) - later == pytest.approx((growth(4.0) - later) / math.e, rel=0.1)
 
 
 def test_a_quota_that_grew_is_found() -> None:
