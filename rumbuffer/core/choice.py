@@ -30,7 +30,7 @@ __all__ = ["Chooser"]
 _FAR = float("inf")
 
 _QUIET_EVERY = 4
-"""One token in so many goes to the oldest due batch that is not full. Simulated, 55 busy sessions with 50
+"""One token in so many goes to the oldest quiet batch. Simulated, 55 busy sessions with 50
 tokens: while full batches go first, no quiet one gets through in 300 s; with one in four for the oldest due
 batch, full or not, the quiet ones grow older for ever; so, they go whether full ones are older or not."""
 

@@ -374,7 +374,8 @@ class Store:
 
     def _attributes_sent(self, batch: OpenBatch) -> bytes | None:
         """Return the session attributes, with the shed rate in them if there was one and it finds room."""
-        if batch.shed_rate == 1.0:
+        # A session that is not kept is there by `put()` alone, and stands for no other.
+        if batch.shed_rate == 1.0 or batch.session.sample_point >= self.sample_rate * batch.shed_rate:
             return batch.attributes
         marked = with_attribute(batch.attributes, SHED_RATE_ATTRIBUTE, float(f"{batch.shed_rate:.4g}"))
         grown = attributes_size(marked) - attributes_size(batch.attributes)

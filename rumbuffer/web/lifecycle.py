@@ -60,10 +60,14 @@ class Lifecycle:
         if self._door.state != "new":
             self.settled = True
             return
-        if self._beginning is None:
+        if self._beginning is None or self._beginning.done():
             loop = asyncio.get_running_loop()
             self._beginning = loop.create_task(self._begin(), context=contextvars.Context())
-        await asyncio.shield(self._beginning)
+        try:
+            await asyncio.shield(self._beginning)
+        except Exception as error:  # noqa: BLE001 - a defect of ours must not become a failed request
+            self.settled = True
+            self._door.failed("starting the buffer", error)
 
     async def _begin(self) -> None:
         started = await self._start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections import deque
+from collections import Counter, deque
 
 import pytest
 
@@ -258,22 +258,31 @@ def test_an_hours_outage_keeps_whole_sessions() -> None:
     """While nothing gets through, ever fewer sessions are kept, and nothing is evicted from them."""
     choose = random.Random(2)
     rig = Rig(make_store(max_batch_events=100, max_pending_bytes=400_000), sheds=True)
-    lost: set[str] = set()
+    offered: Counter[str] = Counter()
     for second in range(3_600):
         for _ in range(20):
             of = session(choose.randrange(500))
             if of.sample_point < rig.store.keep_rate:
                 rig.record(of, size=100)
-            else:
-                lost.add(of.id)
+                offered[of.id] += 1
         rig.run(lambda _: Failed("500"), until=float(second))
     stats = rig.batcher.stats(rig.now)
+    rig.notices()
+    least = min(steps(rig))
     assert set(stats.dropped_by_reason) <= {"shed"}
     assert 1 / 256 <= stats.shed_rate < 0.2
     assert not kept(rig) & {
         of.id for of in map(session, range(500)) if of.sample_point >= rig.store.keep_rate
     }
     assert rig.store.room.pressure < 0.9
+    held: Counter[str] = Counter()
+    for batch in open_batches(rig.home):
+        held[batch.session.id] += len(batch.events)
+    for flight in rig.home.flights:
+        held[flight.session.id] += flight.event_count()
+    whole = {of.id for of in map(session, range(500)) if of.sample_point < least}
+    assert len(whole & set(held)) > 3
+    assert all(held[of] == offered[of] for of in whole)
 
 
 # What a batch tells ---------------------------------------------------------------------------------------
@@ -407,6 +416,19 @@ def test_what_put_was_told_is_accepted_stays() -> None:
             assert rig.put(of, size=200, room=room) is None
     assert rig.store.counters.delivered > 1_000
     assert rig.batcher.stats(rig.now).dropped == 0
+
+
+def test_what_put_alone_keeps_tells_no_rate() -> None:
+    """An event that was not thinned out stands for itself."""
+    rig = full_rig(0.9)
+    pass_time(rig, 1.0)
+    shed = next(of for of in range(200, 300) if session(of).sample_point > 0.9)
+    assert rig.put(shed) is None
+    rig.batcher.make_due()
+    rig.run(lambda _: DELIVERED, until=rig.now + 5.0)
+    sent = {batch.session_id: told for (_, batch), told in zip(rig.requests, metadata_sent(rig), strict=True)}
+    assert sent.pop(session(shed).id) is None
+    assert set(map(str, sent.values())) == {"{'rumbuffer:shed_rate': 0.7}"}
 
 
 def test_a_short_burst_is_not_shed() -> None:

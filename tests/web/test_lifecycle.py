@@ -215,3 +215,35 @@ async def test_aws_is_imported_beforehand() -> None:
     """Where the buffer sends by itself, what that needs is imported before the first request."""
     RumMiddleware(answering(), buffer=RumBuffer(AppMonitor(id=MONITOR), region_name="eu-west-1"))
     assert "rumbuffer.aws" in sys.modules
+
+
+async def test_a_start_that_goes_wrong_fails_no_request(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where something of ours raises around the start, every request is answered, and it is logged."""
+
+    def defect(*_: object) -> None:
+        raise RuntimeError("no signals here")
+
+    site = Site()
+    monkeypatch.setattr("rumbuffer.web.lifecycle.Lifecycle._delay_sigterm", defect)
+    app = RumMiddleware(answering(), buffer=site.buffer)
+    replies = await asyncio.gather(*(get(app, headers=BROWSER) for _ in range(3)))
+    assert [reply.status for reply in replies] == [200, 200, 200]
+    assert "starting the buffer raised RuntimeError" in caplog.text
+    await site.buffer.aclose()
+
+
+async def test_a_start_that_was_cancelled_is_made_again() -> None:
+    """A loop that cancels all its tasks at the wrong moment does not end the recording for good."""
+    site = Site()
+    app = RumMiddleware(answering(), buffer=site.buffer)
+    first = asyncio.create_task(get(app, headers=BROWSER))
+    await asyncio.sleep(0)
+    assert app._lifecycle._beginning is not None
+    app._lifecycle._beginning.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert (await get(app, headers=BROWSER)).status == 200
+    assert site.buffer.stats().accepted == 1
+    await site.buffer.aclose()
