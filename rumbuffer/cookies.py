@@ -81,7 +81,7 @@ def browser_session(header: bytes, own_name: bytes) -> tuple[Session | None, str
     try:
         if len(parts) == 3:
             before, user, session = parts
-            if b"cwr_" in before:  # a third one of the browser client's
+            if before.startswith(b"cwr_"):  # a third one of the browser client's
                 return _read_in_turn(header, own_name)
         elif header.startswith(b"cwr_"):
             user, session = parts
@@ -89,15 +89,15 @@ def browser_session(header: bytes, own_name: bytes) -> tuple[Session | None, str
         else:
             return _read_in_turn(header, own_name) if b"cwr_" in header else _NOBODY
         # One session and one user: what nearly every browser sends.
-        if session.startswith(b"u"):
+        if session[0] == 117:  # u
             user, session = session, user
         read = a2b_base64(session[2:_HEAD]) + user[:38]
-    except ValueError:  # no base64, or another number of cookies
+    except (ValueError, IndexError):  # no base64, or another number of cookies
         return _read_in_turn(header, own_name)
     shape = read.translate(_HEXADECIMAL)
     if (
         (shape == _RECORDED_SHAPE or shape == _NOT_RECORDED_SHAPE)  # noqa: PLR1714, SIM109 - a tuple costs more
-        and session.startswith(b"s=")
+        and session[:2] == b"s="
         and (len(user) == 38 or user[38] == 59)  # a semicolon
     ):
         text = read.decode()

@@ -119,12 +119,19 @@ class Store:
         This runs on every event: the common case (the session has an open batch, there is room, nobody
         waits) is here in full, all others in `_admit_slowly`.
         """
-        batch = lane.joinable(session)
+        batch = lane.open.get(session.key)
+        attributes = session.encoded_attributes
+        if batch is not None and (
+            batch.closed or (attributes is not None and attributes != batch.attributes)
+        ):
+            batch = lane.joinable(session)
         room = self.room
         size = len(event)
         cost = size + EVENT_CHARGE
         if batch is None:
-            envelope = lane.envelope_for(session)
+            envelope = lane.envelope_size
+            if attributes is not None:
+                envelope += attributes_size(attributes)
             if (
                 cost + BATCH_CHARGE + envelope > room.free
                 or room.waiters
@@ -136,7 +143,7 @@ class Store:
             cost > room.free
             or room.waiters
             or batch.size + size >= self.max_batch_bytes
-            or (batch.attributes is None and session.encoded_attributes is not None)
+            or (attributes is not None and batch.attributes is None)
         ):
             return self._admit_slowly(event, session, lane, now)
         events = batch.events

@@ -36,15 +36,18 @@ class Door:
         """``new``, ``running``, ``closing``, ``closed`` or ``forked``."""
         return self._intake.state
 
-    def keeps(self, sample_rate: float) -> Callable[[str], bool]:
-        """Return what tells whether a session's id is kept: at this rate, the buffer's, and its shed rate."""
+    def keeps(self, sample_rate: float) -> Callable[[str], bool] | None:
+        """Return what tells whether a session's id is kept: at this rate, the buffer's, and its shed rate.
+
+        `None` where every session is.
+        """
         store = self.buffer._store
         rate = min(sample_rate, store.sample_rate)
         # `Session.sample_point` below the rate, without the division.
         if self.buffer._overflow is Overflow.SHED_SESSIONS:
             return lambda session_id: crc32(session_id.encode()) < min(rate, store.keep_rate) * 4294967296
         threshold = rate * 4294967296
-        return _yes if rate >= 1.0 else lambda session_id: crc32(session_id.encode()) < threshold
+        return None if rate >= 1.0 else lambda session_id: crc32(session_id.encode()) < threshold
 
     @property
     def max_event_bytes(self) -> int:
@@ -81,7 +84,3 @@ class Door:
         """The loop ended before the buffer was closed: count and log what is left."""
         if self.state in ("running", "closing"):
             self.buffer._loop_is_gone()
-
-
-def _yes(_: str) -> bool:
-    return True

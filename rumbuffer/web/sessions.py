@@ -48,19 +48,24 @@ class SessionFinder:
         self._cookie = own_session
         self._cookie_name = None if own_session is None else f"{own_session.name}=".encode()
         self._cookie_of_monitor = f"s_{door.app_monitor.id}=".encode()
-        self._is_kept: Callable[[str], bool] = door.keeps(sample_rate)
+        self._is_kept: Callable[[str], bool] | None = door.keeps(sample_rate)
+        """Whether a session's id is sampled; `None` where all are."""
 
     def find(self, cookies: bytes | None, header: bytes | None, request: object) -> Found | None:
         """Return the session of the request that has these headers; `None` where there is none."""
-        user_id = NIL_USER_ID
+        user_id, is_kept = NIL_USER_ID, self._is_kept
         if cookies is not None:
             browsers, user_id = browser_session(cookies, self._cookie_of_monitor)
             if browsers is not None:
-                return browsers, browsers.__class__ is Session and self._is_kept(browsers.id), None
+                if browsers.__class__ is not Session:
+                    return browsers, False, None
+                return browsers, is_kept is None or is_kept(browsers.id), None
         if header is not None or self._ask is not None:
             given = self._given(header, user_id, request)
             if given is not None:
-                return given, not isinstance(given, UnsampledSession) and self._is_kept(given.id), None
+                if isinstance(given, UnsampledSession):
+                    return given, False, None
+                return given, is_kept is None or is_kept(given.id), None
         return None if self._cookie is None else self._own(cookies, user_id)
 
     def _given(self, header: bytes | None, user_id: str, request: object) -> Session | None:
@@ -92,7 +97,9 @@ class SessionFinder:
                 kept = cookie.read(value, now)
         session_id, is_old = (new_id(), True) if kept is None else kept
         header = cookie.header(session_id, now) if is_old else None
-        return known_session(session_id, user_id, Session), self._is_kept(session_id), header
+        is_kept = self._is_kept
+        session = known_session(session_id, user_id, Session)
+        return session, is_kept is None or is_kept(session_id), header
 
 
 _is_header = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}").fullmatch
