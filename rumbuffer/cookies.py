@@ -22,7 +22,7 @@ from rumbuffer.errors import InvalidSetting
 from rumbuffer.events import NIL_USER_ID, Session
 from rumbuffer.web.known import UnsampledSession, known_session
 
-__all__ = ["SessionCookie", "browser_session", "cookie_value", "uuid_text"]
+__all__ = ["OwnCookieReader", "SessionCookie", "browser_session", "uuid_text"]
 
 _LONGEST = 4096
 """Bytes of one cookie that a browser stores at most (RFC 6265, 6.1)."""
@@ -32,7 +32,8 @@ _HEAD = 2 + 88
 
 _HEXADECIMAL = bytes.maketrans(b"0123456789abcdefABCDEF", b"0" * 22)
 _SHAPE = b"00000000-0000-0000-0000-000000000000"
-_SHAPE_AND_DOT = _SHAPE + b"."
+_OWN_SHAPE = _SHAPE + b".00000000"
+_OWN_SHAPE_BEFORE_MORE = _OWN_SHAPE + b";"
 _RECORDED_SHAPE = (b'{"sessionId":"%b","record":true,u=%b' % (_SHAPE, _SHAPE)).translate(_HEXADECIMAL)
 _NOT_RECORDED_SHAPE = (b'{"sessionId":"%b","record":falseu=%b' % (_SHAPE, _SHAPE)).translate(_HEXADECIMAL)
 _NOBODY = (None, NIL_USER_ID)
@@ -46,18 +47,6 @@ cannot be cached, and 1 minute of 30 is near enough to sliding."""
 
 _is_token = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}").fullmatch
 _is_attribute = re.compile(r"[^\x00-\x1f;,\x7f]{1,255}").fullmatch
-
-
-def cookie_value(header: bytes, name: bytes) -> bytes | None:
-    """Return the value of the first cookie whose name, with its ``=``, is `name`."""
-    start = header.find(name)
-    while start > 0 and header[start - 1] not in b" ;":
-        start = header.find(name, start + 1)
-    if start < 0:
-        return None
-    start += len(name)
-    end = header.find(b";", start)
-    return header[start:] if end < 0 else header[start:end]
 
 
 def uuid_text(value: bytes) -> str | None:
@@ -87,7 +76,7 @@ def browser_session(header: bytes, own_name: bytes) -> tuple[Session | None, str
             user, session = parts
             user = user[4:]
         else:
-            return _read_in_turn(header, own_name) if b"cwr_" in header else _NOBODY
+            return _NOBODY if header.find(b"cwr_") < 0 else _read_in_turn(header, own_name)
         # One session and one user: what nearly every browser sends.
         if session[0] == 117:  # u
             user, session = session, user
@@ -158,7 +147,8 @@ class SessionCookie:
 
     It is always ``HttpOnly`` and ``SameSite=Lax``, and lives for `max_age` seconds after the last
     request. `secure=False` is for plain HTTP on a developer's machine. Its value is the session's id
-    and the time when it was set. Raises `InvalidSetting`.
+    and the time when it was set, in seconds, as 8 hexadecimal digits (which do until 2106). Raises
+    `InvalidSetting`.
     """
 
     name: str = "rum_session"
@@ -189,20 +179,60 @@ class SessionCookie:
             parts.append("Secure")
         parts += ("HttpOnly", "SameSite=Lax")
         constant = "; ".join(parts).encode("latin-1", "replace").replace(b"%", b"%%")
-        start = self.name.replace("%", "%%").encode() + b"=%b.%x; "
+        start = self.name.replace("%", "%%").encode() + b"=%b.%08x; "
         object.__setattr__(self, "template", start + constant)
 
     def header(self, session_id: str, now: int) -> bytes:
         """Return the value of the ``Set-Cookie`` header that sets it at `now`, in seconds."""
         return self.template % (session_id.encode(), now)
 
-    def read(self, value: bytes, now: int) -> tuple[str, bool] | None:
-        """Return the session's id and whether the cookie is to be set anew; `None` if there is none."""
-        if value[:37].translate(_HEXADECIMAL) != _SHAPE_AND_DOT or len(value) > 48:
+
+class OwnCookieReader:
+    """Reads our own cookie from requests.
+
+    The time in it has 8 hexadecimal digits, so that times compare as texts do; what they are compared with
+    is worked out once a second.
+    """
+
+    __slots__ = ("_max_age", "_newest", "_now", "_oldest", "_prefix", "_refreshed")
+
+    def __init__(self, cookie: SessionCookie) -> None:
+        self._prefix = f"{cookie.name}=".encode()
+        self._max_age = cookie.max_age
+        self._now = -1
+        self._oldest = self._refreshed = self._newest = b""
+
+    def read(self, header: bytes, now: int) -> tuple[str, bool] | None:
+        """Return the session's id, and whether the cookie is to be set anew; `None` if there is none.
+
+        `header` is a request's ``Cookie`` header, of which the first cookie of our name counts, and `now` is
+        in seconds.
+        """
+        before, _, rest = header.partition(self._prefix)
+        if before and before[-1] not in b" ;":  # there is none, or it is the end of another cookie's name
+            rest = self._behind_others(header)
+        shape = rest[:46].translate(_HEXADECIMAL)
+        if shape != _OWN_SHAPE and shape != _OWN_SHAPE_BEFORE_MORE:  # noqa: PLR1714 - a tuple costs more
             return None
-        try:
-            age = now - int(value[37:], 16)
-        except ValueError:
-            return None
+        if now != self._now:
+            self._work_out(now)
+        set_at = rest[37:45]
         # From the future: another server's clock is ahead, or somebody made it up.
-        return None if age > self.max_age or age < -_REFRESH else (value[:36].decode(), age >= _REFRESH)
+        if set_at < self._oldest or set_at > self._newest:
+            return None
+        session_id = rest[:36].decode()
+        return None if session_id == NIL_USER_ID else (session_id, set_at <= self._refreshed)
+
+    def _behind_others(self, header: bytes) -> bytes:
+        """Return what follows the cookie's name where others end with it; nothing where there is none."""
+        prefix = self._prefix
+        start = header.find(prefix, 1)
+        while start > 0 and header[start - 1] not in b" ;":
+            start = header.find(prefix, start + 1)
+        return b"" if start < 0 else header[start + len(prefix) :]
+
+    def _work_out(self, now: int) -> None:
+        self._oldest, self._refreshed, self._newest = (
+            b"%08x" % max(0, then) for then in (now - self._max_age, now - _REFRESH, now + _REFRESH)
+        )
+        self._now = now

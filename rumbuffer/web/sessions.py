@@ -8,7 +8,7 @@ from asyncio import CancelledError
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from rumbuffer.cookies import SessionCookie, browser_session, cookie_value, uuid_text
+from rumbuffer.cookies import OwnCookieReader, SessionCookie, browser_session, uuid_text
 from rumbuffer.errors import InvalidSetting
 from rumbuffer.events import NIL_USER_ID, Session
 from rumbuffer.ids import new_id
@@ -46,7 +46,7 @@ class SessionFinder:
         self._door = door
         self._ask = session
         self._cookie = own_session
-        self._cookie_name = None if own_session is None else f"{own_session.name}=".encode()
+        self._read_own = None if own_session is None else OwnCookieReader(own_session).read
         self._cookie_of_monitor = f"s_{door.app_monitor.id}=".encode()
         self._is_kept: Callable[[str], bool] | None = door.keeps(sample_rate)
         """Whether a session's id is sampled; `None` where all are."""
@@ -86,15 +86,11 @@ class SessionFinder:
             return None
 
     def _own(self, cookies: bytes | None, user_id: str) -> Found:
-        cookie, name = self._cookie, self._cookie_name
+        cookie, read = self._cookie, self._read_own
         assert cookie is not None
-        assert name is not None
+        assert read is not None
         now = int(time.time())
-        kept = None
-        if cookies is not None:
-            value = cookie_value(cookies, name)
-            if value is not None:
-                kept = cookie.read(value, now)
+        kept = None if cookies is None else read(cookies, now)
         session_id, is_old = (new_id(), True) if kept is None else kept
         header = cookie.header(session_id, now) if is_old else None
         is_kept = self._is_kept

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rumbuffer import InvalidSetting, Session
-from rumbuffer.cookies import SessionCookie, browser_session, cookie_value, uuid_text
+from rumbuffer.cookies import OwnCookieReader, SessionCookie, browser_session, uuid_text
 from tests.web.helpers import MONITOR, NIL, SESSION, USER, session_cookie
 
 OURS = f"s_{MONITOR}=".encode()
@@ -157,49 +157,80 @@ def test_any_session(document: dict[str, Any]) -> None:
             assert read(cookie) == (expected, NIL, document["record"])
 
 
-def test_cookie_value() -> None:
-    """A cookie is found by its whole name, and its value ends at the semicolon."""
-    assert cookie_value(b"ab=1; b=2; b=3", b"b=") == b"2"
-    assert cookie_value(b"b=2", b"b=") == b"2"
-    assert cookie_value(b"ab=1", b"b=") is None
-    assert cookie_value(b"", b"b=") is None
-
-
 def test_own_cookie_is_read_back() -> None:
     """Our own cookie gives the session back, and is set again once it is a minute old."""
     cookie = SessionCookie()
     header = cookie.header(SESSION, 1000)
     assert header == (
-        b"rum_session=%b.3e8; Max-Age=1800; Path=/; Secure; HttpOnly; SameSite=Lax" % SESSION.encode()
+        b"rum_session=%b.000003e8; Max-Age=1800; Path=/; Secure; HttpOnly; SameSite=Lax" % SESSION.encode()
     )
-    value = header.partition(b";")[0].partition(b"=")[2]
-    assert cookie.read(value, 1000) == (SESSION, False)
-    assert cookie.read(value, 1059) == (SESSION, False)
-    assert cookie.read(value, 1060) == (SESSION, True)
-    assert cookie.read(value, 2800) == (SESSION, True)
+    value = header.partition(b";")[0]
+    reader = OwnCookieReader(cookie)
+    for sent in (value, b"a=b; " + value, value + b"; a=b", b"a=b;" + value + b";"):
+        assert reader.read(sent, 1000) == (SESSION, False)
+        assert reader.read(sent, 1059) == (SESSION, False)
+        assert reader.read(sent, 1060) == (SESSION, True)
+        assert reader.read(sent, 2800) == (SESSION, True)
 
 
 def test_own_cookie_expires() -> None:
     """Our own cookie that is older than its age, or from the future, is the same as none."""
-    cookie = SessionCookie(max_age=100)
-    value = f"{SESSION}.{1000:x}".encode()
-    assert cookie.read(value, 1101) is None
-    assert cookie.read(value, 900) is None
+    reader = OwnCookieReader(SessionCookie(max_age=100))
+    value = f"rum_session={SESSION}.{1000:08x}".encode()
+    assert reader.read(value, 1100) == (SESSION, True)
+    assert reader.read(value, 1101) is None
+    assert reader.read(value, 940) == (SESSION, False)
+    assert reader.read(value, 939) is None
+
+
+def test_own_cookie_is_found_by_its_whole_name() -> None:
+    """A cookie whose name ends like ours is another one, wherever it stands; the first of ours counts."""
+    reader = OwnCookieReader(SessionCookie("b"))
+    first, second = (f"{its}.{1000:08x}" for its in (SESSION, OTHER))
+    for header in (
+        f"ab={second}; b={first}; b={second}",
+        f"a=1; ab={second};b={first}",
+        f"b={first}; ab={second}",
+    ):
+        assert reader.read(header.encode(), 1000) == (SESSION, False)
+    for header in (f"ab={second}", f"a=1; ab={second}", f"ab=b={second}", f"xb=b=b={second}", "b=", "b", ""):
+        assert reader.read(header.encode(), 1000) is None
 
 
 @pytest.mark.parametrize(
-    "value", ["", "x", SESSION, SESSION + ".", SESSION + ".zz", SESSION + "x3e8", SESSION + "." + "f" * 900]
+    "value",
+    [
+        "",
+        "x",
+        SESSION,
+        SESSION + ".",
+        SESSION + ".3e8",
+        SESSION + ".zz0003e8",
+        SESSION + "x000003e8",
+        SESSION + ".0000003e8",
+        SESSION + "." + "f" * 900,
+        NIL + ".000003e8",
+        " " + SESSION + ".000003e8",
+    ],
 )
 def test_hostile_own_cookie(value: str) -> None:
-    """Our own cookie in another shape is the same as none."""
-    assert SessionCookie().read(value.encode(), 1000) is None
+    """Our own cookie in another shape, or with the nil UUID, is the same as none."""
+    assert OwnCookieReader(SessionCookie()).read(b"rum_session=" + value.encode(), 1000) is None
+
+
+@given(st.binary(max_size=200), st.integers(0, 2**32 - 1))
+def test_any_bytes_in_our_cookie(value: bytes, now: int) -> None:
+    """No value of our own cookie raises, and what comes out is a UUID."""
+    found = OwnCookieReader(SessionCookie()).read(b"rum_session=" + value, now)
+    assert found is None or uuid_text(found[0].encode()) == found[0]
 
 
 def test_own_cookie_settings() -> None:
     """A domain, a path, and plain HTTP are set where they are asked for."""
     cookie = SessionCookie("visit", secure=False, domain="example.com", path="/shop", max_age=60)
     assert cookie.header(SESSION, 0) == (
-        b"visit=%b.0; Max-Age=60; Path=/shop; Domain=example.com; HttpOnly; SameSite=Lax" % SESSION.encode()
+        b"visit=%b.00000000; Max-Age=60; Path=/shop; Domain=example.com; HttpOnly; SameSite=Lax"
+        % SESSION.encode()
     )
 
 
