@@ -114,7 +114,10 @@ class Intake:
         guard = self.guard
         with guard.lock:
             if not guard.busy:
-                self._count_sampled_out(is_shed=is_shed)
+                counters = self._store.counters
+                counters.sampled_out += 1
+                if is_shed:
+                    counters.shed_out += 1
                 return
         guard.run(partial(self._count_sampled_out, is_shed=is_shed))
 

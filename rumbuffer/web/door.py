@@ -24,6 +24,7 @@ class Door:
             raise InvalidSetting("buffer", "must be a rumbuffer.RumBuffer", shape_of(buffer))
         self.buffer: RumBuffer = buffer
         self._intake = buffer._intake
+        self._store = buffer._store
         self.offer_encoded: Callable[[bytes, Session], Admission] = buffer._intake.offer_encoded
 
     @property
@@ -41,7 +42,7 @@ class Door:
 
         `None` where every session is.
         """
-        store = self.buffer._store
+        store = self._store
         rate = min(sample_rate, store.sample_rate)
         # `Session.sample_point` below the rate, without the division.
         if self.buffer._overflow is Overflow.SHED_SESSIONS:
@@ -61,12 +62,11 @@ class Door:
 
     def count_sampled_out(self, session: Session) -> None:
         """Count an event of a session that is not kept, while the buffer runs."""
-        if self._intake.state == "running":
-            store = self.buffer._store
-            if store.shed_rate == 1.0:
-                self._intake.count_sampled_out()
-            else:
-                self._intake.count_sampled_out(is_shed=session.sample_point < store.sample_rate)
+        intake = self._intake
+        if intake.state == "running":
+            store = self._store
+            is_shed = store.shed_rate != 1.0 and session.sample_point < store.sample_rate
+            intake.count_sampled_out(is_shed=is_shed)
 
     def refuse(self, error: InvalidEvent) -> Admission:
         """Count an event that could not be made."""
