@@ -184,6 +184,64 @@ async def test_rules_are_checked_at_admission(field: str, make: Callable[[], Eve
         assert buffer.stats().refused_by_reason == {RefusalReason.INVALID_EVENT: 2}
 
 
+class Named(CustomEvent, type="com.example.named"):
+    """A type of one's own."""
+
+    name: str = "x"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"tier": ["gold"]},
+        {"aws:x": 1},
+        {"version": "2.0.0"},
+        {f"a{number}": 1 for number in range(11)},
+        '{"tier": {}}',
+        "no JSON",
+        "[]",
+        "[" * 100_000,
+    ],
+)
+async def test_metadata_of_ones_own_types_is_checked(metadata: dict[str, Any] | str) -> None:
+    """Metadata of a custom event keeps the service's rules, as that of any typed event."""
+    site = Site()
+    event = Named()
+    event.metadata = metadata
+    async with site.buffer as buffer:
+        with pytest.raises(InvalidEvent, match=r"^metadata"):
+            buffer.put_nowait(event, session=SESSION)
+
+
+@pytest.mark.parametrize("metadata", [METADATA, json.dumps({**METADATA, "tier": "gold"})])
+async def test_metadata_of_ones_own_types(metadata: dict[str, Any] | str) -> None:
+    """Metadata that keeps the rules is taken as it is given."""
+    site = Site()
+    event = Named()
+    event.metadata = metadata
+    async with site.buffer as buffer:
+        assert buffer.put_nowait(event, session=SESSION)
+    assert event.metadata == metadata
+
+
+class Basket(HttpEvent):
+    """A built-in type with a name of one's own."""
+
+
+def test_built_in_types_may_be_derived_from() -> None:
+    """A class that derives from a built-in type keeps its type and its rules."""
+    event = Basket(method=7)  # type: ignore[arg-type]
+    assert event.type == "com.amazon.rum.http_event"
+    with pytest.raises(InvalidEvent, match=r"details\.request\.method"):
+        _ = event.details
+
+
+def test_unknown_arguments() -> None:
+    """An argument that no event has is refused when the event is made."""
+    with pytest.raises(TypeError, match="colour"):
+        HttpEvent(method="GET", colour="red")  # type: ignore[call-arg]
+
+
 async def test_missing_member() -> None:
     """A required member that is left out with force is named."""
     with pytest.raises(InvalidEvent, match=r"details\.pageId: must be there"):
