@@ -12,6 +12,9 @@ What becomes an event, and when:
 - An exception that leaves the application: status 500 with `error`, and a `js_error_event`; it is
   raised on as it is. ``http_status`` in the metadata is what the client got, if a response had begun.
   From a background task, after the response, it is a `js_error_event` alone.
+- An exception that a framework answers with a 5xx itself is told in the same way, once, with the status of
+  the answer: Litestar, Quart and Django are asked for it, and any application may leave it in the scope,
+  ``scope["rumbuffer.error"] = exception`` (and its route: ``scope["rumbuffer.route"] = "/items/{id}"``).
 - A websocket is one `http_event` for the connection's life, with status 101 and ``ws_close_code``, or the
   status that the handshake was refused with.
 - A request whose session is not sampled passes through as it is, and counts as sampled out.
@@ -33,10 +36,10 @@ from rumbuffer.settings import check_rate
 from rumbuffer.tracing import trace_of
 from rumbuffer.web.door import Door
 from rumbuffer.web.filters import Filter, Which
+from rumbuffer.web.frameworks import watch_frameworks
 from rumbuffer.web.lifecycle import App, Lifecycle, Receive, Send
 from rumbuffer.web.recorder import BeforeRecord, Recorder
 from rumbuffer.web.redaction import redact_path
-from rumbuffer.web.routes import watch_quart
 from rumbuffer.web.sessions import SessionFinder
 from rumbuffer.web.visits import (
     BODILESS,
@@ -48,15 +51,16 @@ from rumbuffer.web.visits import (
     size_of,
 )
 
-__all__ = ["RumMiddleware", "SessionCookie"]
+__all__ = ["RumMiddleware", "SessionCookie", "redact_path"]
 
 
 class RumMiddleware:
     """Records each request of an ASGI application in `buffer`.
 
-    Which requests: `include` and `exclude` are paths, in which ``*`` stands for anything, or callables
-    that take the scope; what is excluded passes through untouched. `sample_rate` keeps that share of the
-    sessions, below the buffer's own; what the application records by itself is sampled by the buffer alone.
+    Which requests: `include` and `exclude` are paths, in which ``*`` stands for anything (and ``?`` and
+    ``[abc]`` for one character, as in `fnmatch`), or callables that take the scope; what is excluded
+    passes through untouched. `sample_rate` keeps that share of the sessions, below the buffer's own; what
+    the application records by itself is sampled by the buffer alone.
 
     Whose: the browser client's cookies tell the session; else the header `session_header` (a UUID) or
     the callable `session` (it takes the scope, and returns a `Session`, an id or `None`; it must not
@@ -64,11 +68,13 @@ class RumMiddleware:
     a session is not recorded.
 
     What of them: `domain` stands for the request's host; `query` adds the query string, with what looks
-    secret or personal starred out; `redact` changes paths for which no route is known; `attributes` (up
-    to four) go into every event's metadata; `before_record` takes each event and the scope, and returns the
-    event, changed or not, or `None` to drop it. `errors` makes `js_error_event`s, `error_messages` puts
-    the exceptions' texts into events; `xray` adds an `xray_trace_event` to each request that is not
-    excluded by its trace header.
+    secret or personal starred out; `redact` changes paths for which no route is known (`redact_path` says
+    what it stars out; `None` leaves them as they are); `attributes` (up to four) go into every event's
+    metadata; `before_record` takes each event and the scope, and returns the event, changed or not, or
+    `None` to drop it. `errors` makes `js_error_event`s, `error_messages` puts the exceptions' texts into
+    events; `xray` adds an `xray_trace_event` to each request that is not excluded by its trace header.
+
+    None of the callables is awaited: a coroutine function is refused.
 
     `manage_buffer` starts and closes the buffer with the application, if nobody else starts it. Raises
     `InvalidSetting`. Nothing that goes wrong later reaches a request: it is logged once, and counted.
@@ -126,13 +132,14 @@ class RumMiddleware:
         )
         if manage_buffer and not self._door.brings_own_sender:
             import rumbuffer.aws  # noqa: F401 - 100 ms of imports, here and not in the first request
-        watch_quart()
+        watch_frameworks(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope of the application."""
         kind = scope["type"]
         if kind == "http" or kind == "websocket":  # noqa: PLR1714 - a quarter of what a tuple costs
             if not self._lifecycle.settled:
+                watch_frameworks(scope.get("litestar_app"))
                 await self._lifecycle.begin()
             try:
                 visit = self._visit(kind, scope, receive, send)
@@ -144,7 +151,7 @@ class RumMiddleware:
                 try:
                     await self.app(scope, visit.receive, visit.send)
                     if not visit.is_over:
-                        visit.returned()
+                        visit.ended()
                 except BaseException as error:
                     visit.failed(error)
                     raise
@@ -166,6 +173,7 @@ class RumMiddleware:
                         current_session.reset(token)
                 return
         elif kind == "lifespan":
+            watch_frameworks(self.app)
             await self._lifecycle.lifespan(self.app, scope, receive, send)
             return
         await self.app(scope, receive, send)

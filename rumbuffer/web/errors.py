@@ -27,6 +27,9 @@ _LONGEST_READ = 4 * _LONGEST_MESSAGE
 
 _CAUSES = 3
 
+_DEEPEST, _MOST_COUNTED = 32, 100
+"""Levels of exception groups that are looked into, and exceptions of a group that are counted."""
+
 _address = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s'\"<>)]+", re.IGNORECASE)
 
 _OURS = str(Path(__file__).resolve().parent.parent) + os.sep
@@ -38,18 +41,22 @@ def error_members(
     """Return type, message, file, line and stack of an exception, bounded.
 
     The stack names functions, files and lines, innermost first, and shows no source and no values.
-    `room` is what the members may take as JSON, in bytes.
+    An exception group is told by the first exception in it: its type and message beside the group's, and
+    its place and stack. `room` is what the members may take as JSON, in bytes.
     """
-    frames = list(_frames(error.__traceback__))
+    first = _first_of(error)
+    frames = _frames_of(first, error)
     members: dict[str, Any] = {"version": "1.0.0", "type": _name(error)}
+    if first is not error:
+        members["type"] = _text(f"{_name(error)}[{_name(first)}]", _LONGEST_NAME)
     if message:
-        members["message"] = _message(error)
+        members["message"] = _told(error, first)
     if frames:
         filename, line, _ = frames[-1]
         members["filename"] = filename
         members["lineno"] = line
     if stack and frames:
-        members["stack"] = "\n".join(_stack(error, frames, message=message))[:_LONGEST_STACK]
+        members["stack"] = "\n".join(_stack(error, message=message))[:_LONGEST_STACK]
     while len(orjson.dumps(members)) > room and _halve(members):
         pass
     return members
@@ -63,17 +70,63 @@ def _halve(members: dict[str, Any]) -> bool:
     return texts[longest] > 1
 
 
-def _stack(error: BaseException, frames: list[tuple[str, int, str]], *, message: bool) -> Iterator[str]:
+def _stack(error: BaseException, *, message: bool) -> Iterator[str]:
     for _ in range(_CAUSES):
-        yield f"{_name(error)}: {_message(error)}" if message else _name(error)
-        for filename, line, function in reversed(frames):
+        first = _first_of(error)
+        if first is not error:
+            yield _headline(error, message=message)
+            yield f"First of {_count(error)}:"
+        yield _headline(first, message=message)
+        for filename, line, function in reversed(_frames_of(first, error)):
             yield f"    at {function} ({filename}:{line})"
-        cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        cause = _cause_of(first) or _cause_of(error)
         if cause is None:
             return
         error = cause
-        frames = list(_frames(error.__traceback__))
         yield "Caused by:"
+
+
+def _headline(error: BaseException, *, message: bool) -> str:
+    return f"{_name(error)}: {_message(error)}" if message else _name(error)
+
+
+def _cause_of(error: BaseException) -> BaseException | None:
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _first_of(error: BaseException) -> BaseException:
+    """Return the first exception in a group that is none itself; what is no group, as it is."""
+    for _ in range(_DEEPEST):
+        if not isinstance(error, BaseExceptionGroup):
+            break
+        error = error.exceptions[0]
+    return error
+
+
+def _count(error: BaseException) -> str:
+    """Return how many exceptions a group holds, those of the groups in it included."""
+    count, left = 0, [error]
+    for _ in range(_MOST_COUNTED):
+        if not left:
+            return str(count)
+        one = left.pop()
+        if isinstance(one, BaseExceptionGroup):
+            left.extend(one.exceptions[:_MOST_COUNTED])
+        else:
+            count += 1
+    return f"{count} or more"
+
+
+def _told(error: BaseException, first: BaseException) -> str:
+    if first is error:
+        return _message(error)
+    group = _message(error)[: _LONGEST_MESSAGE // 2]
+    return f"{group}: {_name(first)}: {_message(first)}"[:_LONGEST_MESSAGE]
+
+
+def _frames_of(first: BaseException, error: BaseException) -> list[tuple[str, int, str]]:
+    """Return the frames of an exception; of its group, where it was never raised itself."""
+    return list(_frames(first.__traceback__)) or list(_frames(error.__traceback__))
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[tuple[str, int, str]]:

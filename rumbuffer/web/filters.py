@@ -9,12 +9,18 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from rumbuffer.errors import InvalidSetting
+from rumbuffer.web.callables import check_callable
 from rumbuffer.web.door import Door
 
 __all__ = ["Filter", "Which"]
 
 Which: TypeAlias = Iterable[str] | Callable[[Any], bool]
-"""Paths, in which ``*`` stands for anything (``/static/*``), or a callable that is asked for each request."""
+"""Paths, or a callable that is asked for each request.
+
+In a path, ``*`` stands for anything (``/static/*``), ``?`` for any one character, ``[abc]`` for one of
+these and ``[!abc]`` for one of no others, as in `fnmatch`; a bracket of the path's own is ``[[]``. The
+whole path must match, in the same case.
+"""
 
 
 class Filter:
@@ -41,6 +47,7 @@ def _test(name: str, which: Which | None) -> Callable[[str, object], object] | N
     if which is None:
         return None
     if callable(which):
+        check_callable(name, which)
         return lambda _, request: which(request)
     patterns = (which,) if isinstance(which, str) else tuple(which)
     if not all(isinstance(pattern, str) for pattern in patterns):

@@ -13,17 +13,19 @@ import re
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from sys import getsizeof
 from time import time
 from typing import Any, TypeAlias
 
 import orjson
 
-from rumbuffer.builtin import check_metadata
+from rumbuffer.builtin.schemas import check_metadata
 from rumbuffer.core.admission import Admission
 from rumbuffer.core.encoding import shape_of
 from rumbuffer.errors import InvalidEvent, InvalidSetting
 from rumbuffer.events import Event, Session
 from rumbuffer.tracing import Trace, new_segment_id, new_trace_id
+from rumbuffer.web.callables import check_callable
 from rumbuffer.web.door import Door
 from rumbuffer.web.errors import error_members
 from rumbuffer.web.redaction import LONGEST_URL, redact_query
@@ -37,11 +39,19 @@ XRAY_TRACE_EVENT = "com.amazon.rum.xray_trace_event"
 BeforeRecord: TypeAlias = Callable[[Event, Any], Event | None]
 
 _MOLDS = 2048
-"""Kept molds: routes × methods × statuses × hosts of an ordinary application are some hundreds. Above it
-all are thrown away: an attacker who makes up paths costs us the encoding (5 µs), not memory."""
+_MOLD_BYTES = 2 * 1024 * 1024
+"""Kept molds: routes × methods × statuses × hosts of an ordinary application are some hundreds, of half a
+kilobyte each. Above either bound all are thrown away: an attacker who makes up paths costs us the encoding
+(5 µs), not memory."""
+
+_MOLD_OVERHEAD = 400
+"""Bytes that a mold takes beside its own and its key's texts: for objects, and the place in the dict."""
 
 _LONGEST_KIND = 1024
 """Characters of a kind whose mold is kept: path, method and host are what a client cares to send."""
+
+_LONGEST_PATH, _LONGEST_QUERY = 3072, 1536
+"""Bytes of JSON that an address may take of an event's 6 KB."""
 
 _LONGEST_METHOD = 32
 _VARIABLE = 120
@@ -102,8 +112,8 @@ class Recorder:
         if domain is not None and not (isinstance(domain, str) and domain):
             raise InvalidSetting("domain", "must be a host name", type(domain).__name__)
         for name, value in (("redact", redact), ("before_record", before_record)):
-            if value is not None and not callable(value):
-                raise InvalidSetting(name, "must be a callable or None", type(value).__name__)
+            if value is not None:
+                check_callable(name, value)
         self._attributes = _checked_attributes(attributes)
         self._door = door
         self.offer: Callable[[bytes, Session], Admission] = door.offer_encoded
@@ -115,6 +125,7 @@ class Recorder:
         self._messages = error_messages
         self._xray = xray
         self.molds: dict[Kind, Mold] = {}
+        self._mold_bytes = 0
         self.is_plain: bool = not (xray or query or before_record is not None)
         """Whether an exchange without an error is one `http_event` made from a mold."""
 
@@ -127,9 +138,11 @@ class Recorder:
             mold = self._cast(kind)
             template, method, _, host, path = kind
             if mold is not None and len(template or path or "") + len(method) + len(host) <= _LONGEST_KIND:
-                if len(self.molds) >= _MOLDS:
+                if len(self.molds) >= _MOLDS or self._mold_bytes > _MOLD_BYTES:
                     self.molds.clear()
+                    self._mold_bytes = 0
                 self.molds[kind] = mold
+                self._mold_bytes += len(mold) + len(host) + getsizeof(path) + _MOLD_OVERHEAD
         return mold
 
     def _cast(self, kind: Kind) -> Mold | None:
@@ -147,7 +160,10 @@ class Recorder:
                 _embedded(details)[:-2],
                 b'%b}","metadata":',
                 _embedded(metadata)[:-2],
-                rb',\"http_duration_ms\":%.3f,\"http_response_bytes\":%d,\"http_request_bytes\":%d}"}',
+                rb",\"http_duration_ms\":%.3f,\"http_response_bytes\":",
+                # `%.0a` takes a number as `%d` does, and writes nothing.
+                b"0%.0a" if _has_no_body(method, status) else b"%d",
+                rb',\"http_request_bytes\":%d}"}',
             )
         )
 
@@ -204,7 +220,7 @@ class Recorder:
         attributes: dict[str, str | float | bool] = {
             "http_status": sent,
             "http_duration_ms": round(exchange.seconds * 1000, 3),
-            "http_response_bytes": exchange.response_bytes,
+            "http_response_bytes": _sent_bytes(exchange),
             "http_request_bytes": exchange.request_bytes,
         }
         if exchange.aborted:
@@ -226,7 +242,7 @@ class Recorder:
         if exchange.status:
             details["http"]["response"] = {
                 "status": exchange.status,
-                "content_length": exchange.response_bytes,
+                "content_length": _sent_bytes(exchange),
             }
         if trace.parent_id is not None:
             details["parent_id"] = trace.parent_id
@@ -274,13 +290,13 @@ class Recorder:
             except (Exception, CancelledError) as error:  # noqa: BLE001 - whatever a user's callable does, the request goes on
                 self._door.failed("redact", error)
                 url = "/"
-        return _text(url[:LONGEST_URL])
+        return _bounded(url, _LONGEST_PATH)
 
     def _query_of(self, exchange: Exchange) -> str:
         if not self._with_query or not exchange.query:
             return ""
         query = exchange.query if self._redact is None else redact_query(exchange.query)
-        return "?" + _text(query[:LONGEST_URL])
+        return "?" + _bounded(query, _LONGEST_QUERY)
 
     def metadata(
         self, host: bytes, side: str, attributes: Mapping[str, str | float | bool]
@@ -303,6 +319,16 @@ def tracing_members(trace: Trace) -> bytes:
     return rb",\"trace_id\":\"%b\"" % trace.trace_id.encode()
 
 
+def _has_no_body(method: str, status: int) -> bool:
+    """Tell whether a server leaves the body out of such a response, whatever the application does."""
+    return method == "HEAD" or status in (204, 304)
+
+
+def _sent_bytes(exchange: Exchange) -> int:
+    status = exchange.status if exchange.sent_status is None else exchange.sent_status
+    return 0 if _has_no_body(exchange.method, status) else exchange.response_bytes
+
+
 def _http_details(method: str, url: str, status: int) -> dict[str, Any]:
     details: dict[str, Any] = {
         "version": "1.0.0",
@@ -316,6 +342,17 @@ def _http_details(method: str, url: str, status: int) -> dict[str, Any]:
 def _embedded(text: bytes) -> bytes:
     """Return a JSON text as a JSON string, ready to be a part of what `%` fills in."""
     return orjson.dumps(text.decode()).replace(b"%", b"%%")
+
+
+def _bounded(text: str, longest: int) -> str:
+    """Return the beginning of an address: so much of it as leaves room for the rest of an event.
+
+    JSON makes six bytes of a control character, which only somebody who makes up addresses would send.
+    """
+    text = _text(text[:LONGEST_URL])
+    while len(orjson.dumps(text)) > longest:
+        text = text[: len(text) * 3 // 4]
+    return text
 
 
 def _text(text: str) -> str:

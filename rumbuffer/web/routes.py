@@ -1,31 +1,37 @@
 """The route template of a request, where the framework knows it.
 
 After the application ran, what it left in the scope tells: Starlette and FastAPI leave the route,
-Litestar the template itself. Quart keeps it to itself, but sends a signal with the request in hand;
-Django has no such place, and is asked to resolve the path again.
+Litestar the template itself. Quart and Django keep it to themselves; `rumbuffer.web.frameworks` has them
+leave it, too.
+
+A template never holds what a visitor wrote. Starlette tells of a mount's path only as it was asked for
+(``/shops/tea`` for ``/shops/{shop}``), so the mount is looked for among the application's routes; what
+stays unexplained is starred out.
 """
 
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from functools import lru_cache
-from importlib import import_module
 from typing import Any
+from weakref import ref
 
-__all__ = ["ROUTE", "route_template", "watch_quart"]
+__all__ = ["ROUTE", "in_braces", "route_template"]
 
 ROUTE = "rumbuffer.route"
 """The scope's member in which an application may name the route itself."""
 
 Scope = MutableMapping[str, Any]
 
+_BELOW_A_MOUNT = "/{path}"
+"""How the template of a Starlette mount ends: with all that is left to what is mounted."""
 
-def route_template(scope: Scope, path: str, root_path: str) -> str | None:
+
+def route_template(scope: Scope, root_path: str) -> str | None:
     """Return the template of the route that served a request; `None` where nobody knows.
 
-    `path` and `root_path` are what the scope held before the application changed it.
+    `root_path` is what the scope held before the application changed it.
     """
     route = scope.get("route")
     if route is not None:
@@ -39,79 +45,97 @@ def route_template(scope: Scope, path: str, root_path: str) -> str | None:
         if template.__class__ is not str:
             return None
         mounted = scope.get("root_path", "")
-        if not mounted:
+        if not mounted and template != _BELOW_A_MOUNT:
             return template
-        return _below(mounted, root_path, template, scope.get("path_params"))
+        if template.endswith(_BELOW_A_MOUNT) and hasattr(route, "routes"):
+            # The mount is the last that Starlette knows of; its path is in `mounted`.
+            template = _named(scope) or _BELOW_A_MOUNT
+        return _below(scope, mounted, template)
+    template = _named(scope)
+    if template is None:
+        return None
+    if "app_root_path" in scope:
+        return _below(scope, scope.get("root_path", ""), template)
+    return root_path + template if root_path else template
+
+
+def _named(scope: Scope) -> str | None:
+    """Return the template that Litestar, an application or we have put into the scope."""
     template = scope.get("path_template") or scope.get(ROUTE)
-    if template is None and "django" in sys.modules:
-        template = _django_template(path.removeprefix(root_path))
-    if isinstance(template, str) and template:
-        return root_path + template if root_path else template
-    return None
+    return template if isinstance(template, str) and template else None
 
 
-def _below(mounted: str, root_path: str, template: str, parameters: object) -> str:
-    """Put the mount's path before the template; its parameters are named, not told."""
-    prefix = mounted.removeprefix(root_path)
-    if prefix and isinstance(parameters, dict):
-        names = {str(value): f"{{{name}}}" for name, value in parameters.items()}
-        prefix = "/".join([names.get(part, part) for part in prefix.split("/")])
-        root_path = root_path if mounted.startswith(root_path) else ""
-    return root_path + prefix + template
+# Mounts -------------------------------------------------------------------------------------------
 
 
-# Quart --------------------------------------------------------------------------------------------
-
-_quart_watched = False
-
-
-def watch_quart() -> None:
-    """Have Quart note each request's route in its scope; once in a process, and only if it is there."""
-    global _quart_watched  # noqa: PLW0603 - signals are the process's too
-    if _quart_watched or "quart.signals" not in sys.modules:
-        return
-    quart, signals = import_module("quart"), import_module("quart.signals")
-
-    def note_request(_: object, **__: object) -> None:
-        _note(quart.request.scope, quart.request.url_rule)
-
-    def note_websocket(_: object, **__: object) -> None:
-        _note(quart.websocket.scope, quart.websocket.url_rule)
-
-    signals.request_started.connect(note_request, weak=False)
-    signals.websocket_started.connect(note_websocket, weak=False)
-    _quart_watched = True
+def _below(scope: Scope, mounted: str, template: str) -> str:
+    """Put the mounts' templates before the template of a route below them."""
+    root = scope.get("app_root_path")
+    if root is None or mounted == root:  # nothing is mounted: what is there, a server or a setting put there
+        return mounted + template
+    if not scope.get("path_params"):
+        return mounted + template
+    if not mounted.startswith(root):
+        return _starred(mounted) + template
+    return f"{root}{_mounts_template(scope.get('router'), mounted[len(root) :])}{template}"
 
 
-def _note(scope: Any, rule: Any) -> None:
-    if rule is not None:
-        scope.setdefault(ROUTE, in_braces(rule.rule))
+_MOST_KEPT, _LONGEST_KEPT = 1024, 256
+_kept: dict[str, tuple[ref[Any], str]] = {}
+"""The router and the template of each path that something was mounted at."""
 
 
-# Django -------------------------------------------------------------------------------------------
-
-_django_failed = False
-
-
-def _django_template(path: str) -> str | None:
-    global _django_failed  # noqa: PLW0603 - Django's settings are the process's too
-    if _django_failed:
-        return None
-    try:
-        route = _django_route(path)
-    except Exception:  # noqa: BLE001 - Django is imported and not in use
-        _django_failed = True
-        return None
-    return None if route is None else "/" + in_braces(route)
+def _mounts_template(router: Any, mounted: str) -> str:
+    if router is None:
+        return _starred(mounted)
+    kept = _kept.get(mounted)
+    if kept is not None and kept[0]() is router:
+        return kept[1]
+    template = _explained(router, mounted)
+    if len(mounted) <= _LONGEST_KEPT:
+        if len(_kept) >= _MOST_KEPT:
+            _kept.clear()
+        _kept[mounted] = (ref(router), template)
+    return template
 
 
-@lru_cache(maxsize=1024)
-def _django_route(path: str) -> str | None:
-    urls = import_module("django.urls")
-    try:
-        return str(urls.resolve(path).route)
-    except urls.Resolver404:
-        return None
+def _explained(app: Any, mounted: str) -> str:
+    """Return the templates of the mounts that make up a path, the outermost first."""
+    if not mounted:
+        return ""
+    best = _starred(mounted)
+    for route in _routes_of(app):
+        template, regex = getattr(route, "path_format", ""), getattr(route, "path_regex", None)
+        if regex is None or not hasattr(route, "routes") or not template.endswith(_BELOW_A_MOUNT):
+            continue
+        match = regex.match(mounted + "/")
+        # A mount at "/" leaves the whole path, and explains nothing.
+        if match is None or len(match["path"]) >= len(mounted):
+            continue
+        rest = match["path"].rstrip("/")
+        below = _explained(route.app, "/" + rest) if rest else ""
+        explained = template.removesuffix(_BELOW_A_MOUNT) + below
+        if not rest or "*" not in below:
+            return explained
+        best = explained
+    return best
+
+
+def _routes_of(app: Any) -> Iterable[Any]:
+    """Return the routes of an application, which middlewares may be wrapped around."""
+    for _ in range(32):
+        routes = getattr(app, "routes", None)
+        if routes is not None:
+            return list(routes)
+        app = getattr(app, "app", None)
+    return ()
+
+
+def _starred(mounted: str) -> str:
+    return re.sub(r"[^/]+", "*", mounted)
+
+
+# Other notations ------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1024)

@@ -12,6 +12,7 @@ from rumbuffer.cookies import OwnCookieReader, SessionCookie, browser_session, u
 from rumbuffer.errors import InvalidSetting
 from rumbuffer.events import NIL_USER_ID, Session
 from rumbuffer.ids import new_id
+from rumbuffer.web.callables import check_callable
 from rumbuffer.web.door import Door
 from rumbuffer.web.known import UnsampledSession, known_session
 
@@ -34,10 +35,8 @@ class SessionFinder:
         own_session: SessionCookie | None,
         sample_rate: float,
     ) -> None:
-        if session is not None and not callable(session):
-            raise InvalidSetting(
-                "session", "must be a callable that returns a Session", type(session).__name__
-            )
+        if session is not None:
+            check_callable("session", session)
         if session_header is not None and not _is_header(session_header):
             raise InvalidSetting("session_header", "must be a header's name", type(session_header).__name__)
         if own_session is not None and not isinstance(own_session, SessionCookie):
@@ -72,18 +71,19 @@ class SessionFinder:
         """Return what the user's header or callable says."""
         if header is not None:
             session_id = uuid_text(header.strip())
-            if session_id is not None:
+            if session_id is not None and session_id != NIL_USER_ID:
                 return known_session(session_id, user_id, Session)
         if self._ask is None:
             return None
         try:
             answer = self._ask(request)
-            if answer is None or isinstance(answer, Session):
-                return answer
-            return Session(answer, user_id)
+            if answer is None:
+                return None
+            session = answer if isinstance(answer, Session) else Session(answer, user_id)
         except (Exception, CancelledError) as error:  # noqa: BLE001 - whatever a user's callable does, the request goes on
             self._door.failed("the session callable", error)
             return None
+        return None if session.id == NIL_USER_ID else session
 
     def _own(self, cookies: bytes | None, user_id: str) -> Found:
         cookie, read = self._cookie, self._read_own

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from rumbuffer.events import Session
 from rumbuffer.ids import new_event_id
 from rumbuffer.tracing import Trace
+from rumbuffer.web.frameworks import taken_error
 from rumbuffer.web.lifecycle import Message, Receive, Send
 from rumbuffer.web.recorder import Exchange, Recorder, tracing_members
 from rumbuffer.web.routes import route_template
@@ -39,6 +40,9 @@ _DISCONNECTS = frozenset(("ClientDisconnect", "ClientDisconnected", "WebSocketDi
 _BROKEN = (OSError, BrokenPipeError, ConnectionResetError)
 """What a server's `send` raises when the client is gone (ASGI 2.4)."""
 
+_SENT_BY_THE_SERVER = frozenset(("http.response.pathsend", "http.response.zerocopysend"))
+"""Extensions of ASGI by which a server sends a file that it reads itself."""
+
 _WITH_HEADERS = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
 
 
@@ -56,7 +60,7 @@ class Visit:
     is_over: bool
     """Whether nothing is left to be recorded."""
 
-    def returned(self) -> None:
+    def ended(self) -> None:
         """Record what is not recorded yet: the application returned."""
 
     def failed(self, error: BaseException) -> None:
@@ -110,7 +114,7 @@ class WatchedVisit(Visit):
         self, method: str, seconds: float, status: int, *, error: BaseException | None = None
     ) -> Exchange:
         scope = self.scope
-        template = route_template(scope, self.path, self.root_path)
+        template = route_template(scope, self.root_path)
         return Exchange(
             session=self.session,
             method=method,
@@ -173,11 +177,23 @@ class HttpVisit(WatchedVisit):
             self.start = message
             if self.cookie is not None:
                 message = _with_cookie(message, self.cookie)
-        elif kind == "http.response.pathsend":  # the server reads the file; its size is in the headers
-            self.response_bytes = size_of(dict(self.start.get("headers") or ()).get(b"content-length"))
-            self.seconds = perf_counter() - self.started
-            self.returned()
+        elif kind in _SENT_BY_THE_SERVER:
+            self._send_file(message)
         return self.server_send(message)
+
+    def _send_file(self, message: Message) -> None:
+        """Note what the server sends of a file: a part of `count` bytes, or all that the headers tell of."""
+        count = message.get("count")
+        if isinstance(count, int):
+            self.response_bytes += count
+        elif self.status:
+            for name, value in self.start.get("headers") or ():
+                if name == b"content-length":
+                    self.response_bytes = max(self.response_bytes, size_of(value))
+        if not message.get("more_body", False):
+            self.seconds = perf_counter() - self.started
+            if self.status < 500:
+                self.returned()
 
     async def _send_part(self, message: Message) -> None:
         try:
@@ -195,7 +211,7 @@ class HttpVisit(WatchedVisit):
         try:
             recorder, seconds = self.recorder, self.seconds
             path, method, trace = self.path, self.method, self.trace
-            template = route_template(self.scope, path, self.root_path)
+            template = route_template(self.scope, self.root_path)
             if seconds < 0.0 or not recorder.is_plain:
                 self._record()
                 return
@@ -214,8 +230,7 @@ class HttpVisit(WatchedVisit):
                     time() - 0.0005,
                     b"" if trace is None else tracing_members(trace),
                     seconds * 1000,
-                    # Servers send no body to a HEAD, whatever the application does.
-                    0 if method == "HEAD" else self.response_bytes,
+                    self.response_bytes,
                     self.request_bytes,
                 ),
                 self.session,
@@ -230,9 +245,20 @@ class HttpVisit(WatchedVisit):
             seconds = perf_counter() - self.started
             exchange = self._exchange(self.method, seconds, self.status or _ABORTED)
             exchange.aborted = True
-        if self.method == "HEAD":
-            exchange.response_bytes = 0
         self.recorder.record(exchange)
+
+    def ended(self) -> None:
+        """Record the request, and the exception that the framework answered with a 5xx, if it told of one."""
+        error = taken_error(self.scope)
+        if error is None or self.status < 500 or self._is_disconnect(error):
+            self.returned()
+            return
+        self.is_over = True
+        try:
+            seconds = perf_counter() - self.started if self.seconds < 0.0 else self.seconds
+            self.recorder.record(self._exchange(self.method, seconds, self.status, error=error))
+        except Exception as defect:  # noqa: BLE001 - a defect of ours must not become a failed request
+            self.recorder.failed(defect)
 
     def failed(self, error: BaseException) -> None:
         """The application raised."""
@@ -304,9 +330,10 @@ class WebSocketVisit(WatchedVisit):
         elif kind == "websocket.http.response.body":
             self.response_bytes += len(message.get("body") or b"")
 
-    def returned(self) -> None:
-        """Record the connection: the application is done with it."""
-        self._record(None)
+    def ended(self) -> None:
+        """Record the connection, and the exception that the framework kept, if it told of one."""
+        error = taken_error(self.scope)
+        self._record(None if error is None or self._is_disconnect(error) else error)
 
     def failed(self, error: BaseException) -> None:
         """The application raised."""

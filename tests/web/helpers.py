@@ -9,11 +9,15 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, NamedTuple
 
 from rumbuffer import AppMonitor, Delivered, Outcome, RumBuffer, SealedBatch
+from rumbuffer.asgi import RumMiddleware
 from tests.web.rules import faults_of
 
 MONITOR = "8c1d7b1e-5d0f-4a5e-9a52-0d6c3a1f7e11"
 SESSION = "d35b7114-9426-4abc-9ace-6b4248e6d799"
 USER = "5e3d1f0a-1b2c-4d3e-8f90-a1b2c3d4e5f6"
+OTHER = "00000000-1111-4222-8333-444444444444"
+"""Another session."""
+
 NIL = "00000000-0000-0000-0000-000000000000"
 
 HTTP = "com.amazon.rum.http_event"
@@ -26,6 +30,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
+
+START: Message = {"type": "http.response.start", "status": 200, "headers": []}
+PART: Message = {"type": "http.response.body", "body": b"abc", "more_body": True}
+END: Message = {"type": "http.response.body", "body": b"abc"}
 
 
 class Seen(NamedTuple):
@@ -218,3 +226,30 @@ def with_cookies(*cookies: str) -> list[tuple[bytes, bytes]]:
 
 BROWSER = with_cookies("_ga=GA1.1.7.1795365502", f"cwr_u={USER}", session_cookie(), "theme=dark")
 """The cookies of a browser with aws-rum-web."""
+
+
+def rum(app: App, site: Site, **options: Any) -> RumMiddleware:
+    """Wrap an application."""
+    return RumMiddleware(app, buffer=site.buffer, **options)
+
+
+class Oops(Exception):
+    """What an application raises."""
+
+
+def failing(error: BaseException, after: tuple[Message, ...] = ()) -> App:
+    """Make an application that raises, after it sent some messages."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in after:
+            await send(message)
+        raise error
+
+    return app
+
+
+async def urls_of(site: Site) -> list[str]:
+    """The addresses of the events, which must all be the browser's."""
+    events = await site.events()
+    assert {event.session_id for event in events} == {SESSION}
+    return [event.url for event in events if event.type == HTTP]

@@ -12,7 +12,7 @@ from typing import Any
 
 Rules = dict[str, Any]
 
-TEXT, NUMBER, WHOLE, TRUTH, ANY = "text", "number", "whole", "truth", "any"
+TEXT, NUMBER, WHOLE, TRUTH, OBJECT = "text", "number", "whole", "truth", "object"
 
 _ERROR: Rules = {
     "type": TEXT,
@@ -23,14 +23,28 @@ _ERROR: Rules = {
     "stack": TEXT,
 }
 
+_CAUSE: Rules = {
+    "exceptions": [
+        {
+            "id": TEXT,
+            "message": TEXT,
+            "type": TEXT,
+            "remote": TRUTH,
+            "truncated": WHOLE,
+            "cause": TEXT,
+            "stack": [{"class_name": TEXT, "file_name": TEXT, "line": WHOLE, "method_name": TEXT}],
+        }
+    ]
+}
+
+# What a segment and its parts have in common; of what is in brackets there is a list.
 _SEGMENT: Rules = {
-    "id": TEXT,
-    "name": TEXT,
-    "start_time": NUMBER,
+    "id*": TEXT,
+    "name*": TEXT,
+    "start_time*": NUMBER,
     "end_time": NUMBER,
     "origin": TEXT,
     "in_progress": TRUTH,
-    "trace_id": TEXT,
     "parent_id": TEXT,
     "http": {
         "request": {
@@ -45,11 +59,13 @@ _SEGMENT: Rules = {
     "error": TRUTH,
     "throttle": TRUTH,
     "fault": TRUTH,
-    "cause": ANY,
-    "annotations": ANY,
-    "metadata": ANY,
-    "subsegments": ANY,
+    "cause": _CAUSE,
+    "annotations": OBJECT,
+    "metadata": OBJECT,
 }
+
+_SUBSEGMENT: Rules = {**_SEGMENT, "trace_id": TEXT, "type": TEXT, "namespace": TEXT}
+_SUBSEGMENT["subsegments"] = [_SUBSEGMENT]
 
 # type -> members; a name with a star is required
 DETAILS: dict[str, Rules] = {
@@ -74,17 +90,11 @@ DETAILS: dict[str, Rules] = {
     },
     "com.amazon.rum.session_start_event": {"version*": ("1.0.0",)},
     "com.amazon.rum.xray_trace_event": {
-        **{
-            name: rule
-            for name, rule in _SEGMENT.items()
-            if name not in ("id", "name", "start_time", "trace_id")
-        },
+        **_SEGMENT,
         "version": ("1.0.0",),
         "user": TEXT,
-        "name*": TEXT,
-        "id*": TEXT,
         "trace_id*": TEXT,
-        "start_time*": NUMBER,
+        "subsegments": [_SUBSEGMENT],
     },
 }
 
@@ -121,6 +131,12 @@ def _compare(where: str, value: Any, rule: Any, faults: list[str]) -> None:
                 faults.append(f"{where}.{name} is not allowed")
             else:
                 _compare(f"{where}.{name}", member, known[name], faults)
+    elif isinstance(rule, list):
+        if not isinstance(value, list):
+            faults.append(f"{where} is no list")
+            return
+        for place, member in enumerate(value):
+            _compare(f"{where}[{place}]", member, rule[0], faults)
     elif isinstance(rule, tuple):
         if value not in rule:
             faults.append(f"{where} is none of {rule}")
@@ -138,7 +154,7 @@ def _is(value: Any, kind: str) -> bool:
         NUMBER: number,
         WHOLE: number and value == int(value),
         TRUTH: isinstance(value, bool),
-        ANY: True,
+        OBJECT: isinstance(value, dict),
     }[kind]
 
 

@@ -241,3 +241,21 @@ def test_own_cookie_that_breaks_a_rule(settings: dict[str, Any]) -> None:
     """A setting that no cookie can carry is refused, by name."""
     with pytest.raises(InvalidSetting, match=next(iter(settings))):
         SessionCookie(**settings)
+
+
+def test_browsers_cookie_has_a_bound() -> None:
+    """A session cookie of 4096 bytes is read, and a longer one is the same as none, wherever it ends."""
+    others = "; other=1"
+    value = padded_to(4096)
+    assert read(f"cwr_s={value}") == (SESSION, NIL, True)
+    assert read(f"cwr_s={value}{others}") == (SESSION, NIL, True)
+    assert read(f"cwr_s={padded_to(4100)}") == (None, NIL, True)
+    assert read(f"cwr_s=*{value}") == (None, NIL, True)  # base64 skips what is none
+
+
+def padded_to(length: int) -> str:
+    """Return the value of a session cookie of this length, whose members stand in another order."""
+    text = json.dumps({"record": True, "sessionId": SESSION})
+    value = base64.b64encode(text.ljust(length // 4 * 3).encode()).decode()
+    assert len(value) == length
+    return value

@@ -11,15 +11,19 @@ import pytest
 
 from rumbuffer import current_session
 from rumbuffer.asgi import RumMiddleware
-from tests.web.helpers import BROWSER, HTTP, JS_ERROR, SESSION, App, Message, Site, call, get, scope_of
+from tests.web.helpers import (
+    BROWSER,
+    JS_ERROR,
+    SESSION,
+    App,
+    Message,
+    Site,
+    call,
+    get,
+    scope_of,
+    urls_of,
+)
 from tests.web.packages import needed
-
-
-async def urls_of(site: Site) -> list[str]:
-    """The addresses of the events, which must all be the browser's."""
-    events = await site.events()
-    assert {event.session_id for event in events} == {SESSION}
-    return [event.url for event in events if event.type == HTTP]
 
 
 def current_id() -> str:
@@ -273,42 +277,7 @@ async def test_quart(site: Site) -> None:
     assert await urls_of(site) == ["/items/{item_id}", "/thread/{name}", "/none/*", "/socket/{room}"]
 
 
-# Django --------------------------------------------------------------------------------------------
-
-
-def django_app() -> App:
-    """Make a Django application, the same for all tests."""
-    django, conf = needed("django"), needed("django.conf")
-    if not conf.settings.configured:
-        conf.settings.configure(
-            ALLOWED_HOSTS=["*"], ROOT_URLCONF="tests.web.django_urls", SECRET_KEY="x", LOGGING_CONFIG=None
-        )
-        django.setup()
-    return needed("django.core.asgi").get_asgi_application()  # type: ignore[no-any-return]
-
-
-async def test_django(site: Site) -> None:
-    """Django's routes stand in the events, from its own resolver, for its async and its sync views."""
-    app = RumMiddleware(django_app(), buffer=site.buffer)
-    bodies = [
-        (await get(app, path, headers=BROWSER)).body.decode()
-        for path in ("/items/42/", "/thread/jane/", "/old/42/", "/nested/a/7/", "/none/42/")
-    ]
-    assert bodies[:2] == [SESSION, SESSION]
-    assert await urls_of(site) == [
-        "/items/{item_id}/",
-        "/thread/{name}/",
-        "/old/{number}/",
-        "/nested/a/{item_id}/",
-        "/none/*/",
-    ]
-
-
-async def test_django_below_a_root_path(site: Site) -> None:
-    """A server's root path stands before Django's route, too."""
-    app = RumMiddleware(django_app(), buffer=site.buffer)
-    await get(app, "/items/42/", root_path="/public", headers=BROWSER)
-    assert await urls_of(site) == ["/public/items/{item_id}/"]
+# None ----------------------------------------------------------------------------------------------
 
 
 async def test_no_framework(site: Site) -> None:

@@ -65,3 +65,15 @@ def test_new_ids() -> None:
     """New ids have X-Ray's form."""
     assert re.fullmatch(r"1-[0-9a-f]{8}-[0-9a-f]{24}", new_trace_id())
     assert re.fullmatch(r"[0-9a-f]{16}", new_segment_id())
+
+
+def test_headers_have_a_bound() -> None:
+    """A trace is found in the first 512 bytes of a header, and not beyond them."""
+    root = f"Root={ROOT}".encode()
+    inside = b"Self=" + b"x" * (512 - len(root) - 6) + b";" + root
+    assert len(inside) == 512
+    assert trace_of(inside, None) == Trace(ROOT, None, sampled=None)
+    assert trace_of(b"x" + inside, None) is None
+    assert trace_of(inside + b";Sampled=1;Parent=53995c3f42cd8ad8", None) == Trace(ROOT, None, sampled=None)
+    parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    assert trace_of(None, parent + b"-" + b"x" * 5000) is not None
