@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 from zlib import crc32
 
 from rumbuffer.buffer import RumBuffer
@@ -14,6 +15,10 @@ from rumbuffer.events import AppMonitor, Session
 from rumbuffer.settings import Overflow
 
 __all__ = ["Door"]
+
+
+_watched_rates: WeakKeyDictionary[RumBuffer, float] = WeakKeyDictionary()
+"""The largest `sample_rate` of the middlewares that record in a buffer."""
 
 
 class Door:
@@ -43,6 +48,7 @@ class Door:
         `None` where every session is.
         """
         store = self._store
+        _watched_rates[self.buffer] = max(sample_rate, _watched_rates.get(self.buffer, 0.0))
         rate = min(sample_rate, store.sample_rate)
         # `Session.sample_point` below the rate, without the division.
         if self.buffer._overflow is Overflow.SHED_SESSIONS:
@@ -50,10 +56,19 @@ class Door:
         threshold = rate * 4294967296
         return None if rate >= 1.0 else lambda session_id: crc32(session_id.encode()) < threshold
 
+    def watches(self, session: Session) -> bool:
+        """Tell whether requests of the session are sampled, where a server is watched for this buffer."""
+        return session.sample_point < _watched_rates.get(self.buffer, 1.0)
+
     @property
     def max_event_bytes(self) -> int:
         """Bytes of details and metadata together that an event may have."""
         return self.buffer._limits.max_event_bytes
+
+    @property
+    def close_timeout(self) -> float:
+        """Seconds that the buffer's close may take."""
+        return self.buffer._close_timeout
 
     @property
     def brings_own_sender(self) -> bool:

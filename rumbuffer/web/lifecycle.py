@@ -9,8 +9,7 @@ Where the server sends none, the buffer starts with the first request, and the e
 - A loop that ends as `asyncio.run` ends it cancels its tasks and waits for them; a task of ours that
   does nothing but wait closes the buffer then.
 - uvicorn ends a graceful shutdown by sending itself the signal again, which kills the process before
-  its loop ends. So the first SIGTERM is blocked while its handler does its work, and let in again when
-  the buffer is closed: the process dies of it as it would have, a little later.
+  its loop ends. `rumbuffer.web.sigterm` has that wait until the buffer is closed.
 - Where the loop is left without either (granian), the interpreter's exit closes the buffer.
 """
 
@@ -22,13 +21,12 @@ import contextlib
 import contextvars
 import multiprocessing
 import multiprocessing.util
-import signal
-import threading
 from collections.abc import Awaitable, Callable, MutableMapping
-from types import FrameType
 from typing import Any, TypeAlias
 
+from rumbuffer.errors import BufferClosed
 from rumbuffer.web.door import Door
+from rumbuffer.web.sigterm import sigterm
 
 __all__ = ["Lifecycle"]
 
@@ -36,6 +34,10 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+_GUARDIAN = "rumbuffer guardian"
+_LAST_REQUESTS = 1.0
+"""Seconds that the closing of the buffer waits for what was cancelled together with it."""
 
 
 class Lifecycle:
@@ -50,7 +52,6 @@ class Lifecycle:
         self._beginning: asyncio.Task[None] | None = None
         self._guardian: asyncio.Task[None] | None = None
         self._finalizer: multiprocessing.util.Finalize | None = None
-        self._holds_sigterm = False
 
     async def begin(self) -> None:
         """Start the buffer with the first request, where no lifespan did; the others wait for that.
@@ -70,19 +71,20 @@ class Lifecycle:
             self._door.failed("starting the buffer", error)
 
     async def _begin(self) -> None:
-        started = await self._start()
+        started = await self.start()
         self.settled = True
         if started:
             self._guardian = asyncio.get_running_loop().create_task(
-                self._close_with_the_loop(), name="rumbuffer guardian"
+                self._close_with_the_loop(), name=_GUARDIAN
             )
-            self._delay_sigterm()
+            sigterm.wait_for(self)
             if multiprocessing.parent_process() is None:
                 atexit.register(self._close_at_exit)
             else:  # a forked child of multiprocessing's runs these and not atexit's
                 self._finalizer = multiprocessing.util.Finalize(None, self._close_at_exit, exitpriority=100)
 
-    async def _start(self) -> bool:
+    async def start(self) -> bool:
+        """Start the buffer, if that is ours to do, and tell whether it was. Never raises: it is logged."""
         if not self._manage or self._door.state != "new":
             return False
         try:
@@ -93,7 +95,8 @@ class Lifecycle:
         self._ours = True
         return True
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
+        """Close the buffer, if it was started here. Never raises: it is logged."""
         if not self._ours:
             return
         self._ours = False
@@ -132,19 +135,19 @@ class Lifecycle:
             await app(scope, receive_and_note, send_and_act)
         except Exception:
             if asked:  # it knows the protocol, and failed
-                await self._close()
+                await self.close()
                 self.settled = not self._manage
                 raise
         except BaseException:
-            await self._close()
+            await self.close()
             raise
         await self._serve_the_rest(asked, answered, receive, send)
 
     async def _act(self, kind: str) -> None:
         if kind == "lifespan.startup.complete":
-            await self._start()
+            await self.start()
         elif kind in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
-            await self._close()
+            await self.close()
 
     async def _serve_the_rest(
         self, asked: set[str], answered: set[str], receive: Receive, send: Send
@@ -162,36 +165,17 @@ class Lifecycle:
     # Without one --------------------------------------------------------------------------------------
 
     async def _close_with_the_loop(self) -> None:
+        """Wait for the server's end: of its loop, or of its stop after a SIGTERM, whichever is first."""
         try:
-            await asyncio.get_running_loop().create_future()
+            await sigterm.server_is_done(self)
+            # The loop may end in this very moment too, and would cut a close short, but not this.
+            with contextlib.suppress(BufferClosed):
+                await self._door.buffer.flush(self._door.close_timeout)
         except asyncio.CancelledError:
-            # The buffer's own tasks were cancelled together with this one; aclose() starts them again,
-            # once they are over.
-            for _ in range(3):
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.sleep(0)
-            await self._close()
-            self._let_sigterm_in()
-
-    def _delay_sigterm(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        handler = signal.getsignal(signal.SIGTERM)
-        if not callable(handler):
-            return
-
-        def block_and_handle(number: int, frame: FrameType | None) -> None:
-            if self._ours and not self._holds_sigterm:
-                self._holds_sigterm = True
-                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-            handler(number, frame)
-
-        signal.signal(signal.SIGTERM, block_and_handle)
-
-    def _let_sigterm_in(self) -> None:
-        if self._holds_sigterm:
-            self._holds_sigterm = False
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            with contextlib.suppress(asyncio.CancelledError):
+                await _others_end()
+        await self.close()
+        sigterm.let_go(self)
 
     def _close_at_exit(self) -> None:
         guardian = self._guardian
@@ -204,5 +188,20 @@ class Lifecycle:
                 loop.run_until_complete(guardian)
         self._ours = False
         self._door.abandon()
-        self._let_sigterm_in()
         self._forget_exit()
+        sigterm.let_go(self)
+
+
+async def _others_end() -> None:
+    """Wait for the tasks that are being cancelled together with this one, as a loop's end does.
+
+    Requests, which record that they were broken off; and the buffer's own, which its close starts again,
+    but only once they are over.
+    """
+    cancelled = [
+        task
+        for task in asyncio.all_tasks()
+        if isinstance(task, asyncio.Task) and task.cancelling() and task.get_name() != _GUARDIAN
+    ]
+    if cancelled:
+        await asyncio.wait(cancelled, timeout=_LAST_REQUESTS)

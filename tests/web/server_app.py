@@ -18,18 +18,19 @@ from typing import Any
 from rumbuffer import AppMonitor, CloseReport, Pacing, RumBuffer
 from rumbuffer.asgi import RumMiddleware
 
-PARTS = 40
+PARTS = 100
+PART = "part of a long answer " * 50
 
 
 class NotingBuffer(RumBuffer):
-    """Leaves its counters in a file when it is closed."""
+    """Leaves its counters in a file when it is closed, one for each process."""
 
     async def aclose(self, timeout: float | None = None) -> CloseReport:
         """Close, and write the file."""
         report = await super().aclose(timeout)
         stats = asdict(self.stats())
         stats.pop("holds")
-        Path(os.environ["SITE_STATS"]).write_text(json.dumps(stats))
+        Path(os.environ["SITE_STATS"], f"{os.getpid()}.json").write_text(json.dumps(stats))
         return report
 
 
@@ -37,14 +38,14 @@ buffer = NotingBuffer(
     AppMonitor(id=os.environ["SITE_MONITOR"]),
     region_name="us-east-1",
     endpoint_url=os.environ["SITE_ENDPOINT"],
-    pacing=Pacing(quota=1000.0),
+    pacing=Pacing(quota=float(os.environ["SITE_QUOTA"])),
 )
 
 
 async def parts() -> AsyncIterator[str]:
     """Stream slowly."""
     for _ in range(PARTS):
-        yield "part of a long answer " * 50
+        yield PART
         await asyncio.sleep(0.01)
 
 

@@ -3,14 +3,33 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
+import signal
+import subprocess
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 import pytest
 
-from rumbuffer import AppMonitor, RumBuffer
+from rumbuffer import AppMonitor, Limits, Outcome, RumBuffer, SealedBatch
 from rumbuffer.asgi import RumMiddleware
-from tests.web.helpers import BROWSER, MONITOR, App, Message, Receive, Scope, Send, Site, answering, get
+from tests.web.helpers import (
+    BROWSER,
+    MONITOR,
+    App,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    Service,
+    Site,
+    answering,
+    get,
+)
 
 LIFESPAN: Scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
 
@@ -226,7 +245,7 @@ async def test_a_start_that_goes_wrong_fails_no_request(
         raise RuntimeError("no signals here")
 
     site = Site()
-    monkeypatch.setattr("rumbuffer.web.lifecycle.Lifecycle._delay_sigterm", defect)
+    monkeypatch.setattr("rumbuffer.web.lifecycle.sigterm.wait_for", defect)
     app = RumMiddleware(answering(), buffer=site.buffer)
     replies = await asyncio.gather(*(get(app, headers=BROWSER) for _ in range(3)))
     assert [reply.status for reply in replies] == [200, 200, 200]
@@ -247,3 +266,334 @@ async def test_a_start_that_was_cancelled_is_made_again() -> None:
     assert (await get(app, headers=BROWSER)).status == 200
     assert site.buffer.stats().accepted == 1
     await site.buffer.aclose()
+
+
+async def test_a_loop_that_ends_with_a_send_under_way() -> None:
+    """A close waits for the sends that the loop's end breaks off, however long that takes, and no more."""
+    sending = asyncio.Event()
+
+    class Slow(Service):
+        """Takes ten turns of the loop to be cancelled, the first time."""
+
+        async def send(self, batch: SealedBatch) -> Outcome:
+            if not sending.is_set():
+                sending.set()
+                try:
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    for _ in range(10):
+                        await asyncio.sleep(0)
+            return await super().send(batch)
+
+    service = Slow()
+    buffer = RumBuffer(AppMonitor(id=MONITOR), sender=service, limits=Limits(linger=0.0))
+    app = RumMiddleware(answering(), buffer=buffer)
+    await get(app, headers=BROWSER)
+    await sending.wait()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    started = asyncio.get_running_loop().time()
+    await asyncio.wait(tasks)
+    assert asyncio.get_running_loop().time() - started < 1
+    stats = buffer.stats()
+    assert (stats.delivered, stats.dropped) == (1, 0)
+    assert service.is_closed
+
+
+async def test_requests_that_the_loop_s_end_breaks_off() -> None:
+    """A request that the loop's end breaks off is recorded before the buffer closes."""
+    site, served = Site(), asyncio.Event()
+
+    async def never(scope: Scope, receive: Receive, send: Send) -> None:
+        served.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            for _ in range(10):
+                await asyncio.sleep(0)
+
+    request = asyncio.ensure_future(get(RumMiddleware(never, buffer=site.buffer), headers=BROWSER))
+    await served.wait()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert request.cancelled()
+    (event,) = site.service.events()
+    assert event.metadata["http_aborted"] is True
+
+
+# SIGTERM --------------------------------------------------------------------------------------------
+
+
+class Server:
+    """What uvicorn does with a SIGTERM: it notes it, puts the old handler back, and sends it again."""
+
+    def __init__(self) -> None:
+        self._captured_signals: list[int] = []
+        self.exits = 0
+
+    def handle_exit(self, number: int, frame: FrameType | None) -> None:
+        """Note a signal."""
+        self._captured_signals.append(number)
+        self.exits += 1
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Note the signals that come meanwhile."""
+        original = signal.signal(signal.SIGTERM, self.handle_exit)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, original)
+        for number in reversed(self._captured_signals):
+            signal.raise_signal(number)
+
+
+@pytest.fixture
+def ends() -> Iterator[list[str]]:
+    """What happens at the end, in its order; ``end`` stands where the process would end by its SIGTERM."""
+    seen: list[str] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        seen.append("end")
+
+    original = signal.signal(signal.SIGTERM, end)
+    yield seen
+    assert signal.getsignal(signal.SIGTERM) is end  # everybody has tidied up
+    signal.signal(signal.SIGTERM, original)
+
+
+class NotingSite(Site):
+    """A site that notes its buffer's close in `ends`."""
+
+    def __init__(self, ends: list[str]) -> None:
+        super().__init__()
+        close = self.service.aclose
+
+        async def note() -> None:
+            ends.append("closed")
+            await close()
+
+        self.service.aclose = note  # type: ignore[method-assign]
+
+
+def blocked_in_a_child() -> str:
+    """The signals that a child process inherits as blocked."""
+    script = "import signal; print(len(signal.pthread_sigmask(signal.SIG_BLOCK, ())))"
+    return subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_sigterm_waits_for_the_close(ends: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """The signal that the server sends itself at its end comes after the close; children inherit nothing."""
+    site, server = NotingSite(ends), Server()
+
+    async def serve() -> None:
+        with server.capture_signals():
+            await get(RumMiddleware(answering(), buffer=site.buffer), headers=BROWSER)
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            assert blocked_in_a_child() == "0"
+        assert (server.exits, ends) == (2, [])
+
+    asyncio.run(serve())
+    assert ends == ["closed", "end"]
+    assert len(site.service.events()) == 1
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_sigterm_in_a_loop_that_goes_on(ends: list[str]) -> None:
+    """Where the server was a part of a program, the buffer closes, and the program ends, when it is done."""
+    site, server = NotingSite(ends), Server()
+
+    async def serve() -> None:
+        with server.capture_signals():
+            await get(RumMiddleware(answering(), buffer=site.buffer), headers=BROWSER)
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.sleep(0.12)
+            assert site.buffer._intake.state == "running"  # while the server is stopping
+        async with asyncio.timeout(5):
+            while "end" not in ends:  # noqa: ASYNC110 - a signal's handler tells of it
+                await asyncio.sleep(0.01)
+
+    asyncio.run(serve())
+    assert ends == ["closed", "end"]
+
+
+def test_loop_that_ends_while_events_are_on_their_way(ends: list[str]) -> None:
+    """A loop that ends just when the buffer has begun to empty itself loses nothing."""
+    site, server = NotingSite(ends), Server()
+    sending = asyncio.Event()
+    send = site.service.send
+
+    async def send_the_second_time(batch: SealedBatch) -> Outcome:
+        if not sending.is_set():
+            sending.set()
+            await asyncio.get_running_loop().create_future()
+        return await send(batch)
+
+    site.service.send = send_the_second_time  # type: ignore[method-assign]
+
+    async def serve() -> None:
+        with server.capture_signals():
+            await get(RumMiddleware(answering(), buffer=site.buffer), headers=BROWSER)
+            signal.raise_signal(signal.SIGTERM)
+        await sending.wait()
+
+    asyncio.run(serve())
+    assert ends == ["closed", "end"]
+    stats = site.buffer.stats()
+    assert (stats.delivered, stats.dropped) == (1, 0)
+
+
+def test_second_sigterm_during_the_close(ends: list[str]) -> None:
+    """A SIGTERM that comes while the buffer closes, after the server is done, ends the process at once."""
+    site, server = NotingSite(ends), Server()
+    close = site.service.aclose
+
+    async def terminated() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        assert ends == ["end"]
+        await close()
+
+    site.service.aclose = terminated  # type: ignore[method-assign]
+
+    async def serve() -> None:
+        with server.capture_signals():
+            await get(RumMiddleware(answering(), buffer=site.buffer), headers=BROWSER)
+            signal.raise_signal(signal.SIGTERM)
+
+    asyncio.run(serve())
+    assert ends == ["end", "closed", "end"]
+
+
+def test_sigterm_with_two_buffers(ends: list[str]) -> None:
+    """The last buffer that closes sends the signal."""
+    sites, server = [NotingSite(ends), NotingSite(ends)], Server()
+    close = sites[0].service.aclose
+
+    async def close_slowly() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        await close()
+
+    sites[0].service.aclose = close_slowly  # type: ignore[method-assign]
+
+    async def serve() -> None:
+        with server.capture_signals():
+            for site in sites:
+                await get(RumMiddleware(answering(), buffer=site.buffer), headers=BROWSER)
+            signal.raise_signal(signal.SIGTERM)
+
+    asyncio.run(serve())
+    assert ends == ["closed", "closed", "end"]
+
+
+def test_no_sigterm(ends: list[str]) -> None:
+    """A server that ends without a signal gets none, nor one that tells of no list of signals."""
+    site, server = NotingSite(ends), Server()
+
+    async def serve(handler: Any) -> None:
+        original = signal.signal(signal.SIGTERM, handler)
+        await get(RumMiddleware(answering(), buffer=site.buffer), headers=BROWSER)
+        if handler != server.handle_exit:
+            signal.raise_signal(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, original)
+
+    asyncio.run(serve(server.handle_exit))
+    assert ends == ["closed"]
+    site = NotingSite(ends)
+    seen: list[int] = []
+    asyncio.run(serve(lambda number, _: seen.append(number)))
+    assert ends == ["closed", "closed"]
+    assert seen == [signal.SIGTERM]
+
+
+def test_handler_that_stays(ends: list[str]) -> None:
+    """Once the buffer is closed, the server's handler is there again."""
+    server = Server()
+
+    async def serve() -> None:
+        site = Site()
+        app = RumMiddleware(answering(), buffer=site.buffer)
+        await get(app, headers=BROWSER)
+        assert signal.getsignal(signal.SIGTERM) != server.handle_exit
+        guardian = app._lifecycle._guardian
+        assert guardian is not None
+        guardian.cancel()
+        await asyncio.wait((guardian,))
+        assert signal.getsignal(signal.SIGTERM) == server.handle_exit
+
+    with server.capture_signals():
+        asyncio.run(serve())
+
+
+def test_forked_child_and_the_handler(ends: list[str]) -> None:
+    """In a child that was forked, the handler is the server's alone."""
+    site, server = NotingSite(ends), Server()
+
+    async def serve() -> None:
+        with server.capture_signals():
+            await get(RumMiddleware(answering(), buffer=site.buffer), headers=BROWSER)
+            child = os.fork()
+            if child == 0:
+                signal.raise_signal(signal.SIGTERM)
+                os._exit(0 if server._captured_signals == [signal.SIGTERM] else 1)
+            _, status = os.waitpid(child, 0)
+            assert os.waitstatus_to_exitcode(status) == 0
+
+    asyncio.run(serve())
+    assert ends == ["closed"]
+
+
+def test_sigterm_is_left_alone_off_the_main_thread(ends: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """A loop of another thread has no signals, and its buffer closes with it."""
+    site = NotingSite(ends)
+
+    async def serve() -> None:
+        await get(RumMiddleware(answering(), buffer=site.buffer), headers=BROWSER)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert ends == ["closed"]
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_sigterm_that_nobody_handles() -> None:
+    """A SIGTERM that nobody handles goes on to end the process at once."""
+    site = Site()
+
+    async def serve() -> None:
+        await get(RumMiddleware(answering(), buffer=site.buffer), headers=BROWSER)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    original = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        asyncio.run(serve())
+    finally:
+        signal.signal(signal.SIGTERM, original)
+
+
+def test_sigterm_after_a_loop_that_was_left(ends: list[str]) -> None:
+    """A loop that was left without an end does not keep the next one's server from its signal."""
+    left, site, server = NotingSite(ends), NotingSite(ends), Server()
+    app = RumMiddleware(answering(), buffer=left.buffer)
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        await get(RumMiddleware(answering(), buffer=site.buffer), headers=BROWSER)
+        signal.raise_signal(signal.SIGTERM)
+
+    with server.capture_signals():
+        loop.run_until_complete(get(app, headers=BROWSER))
+        asyncio.run(serve())
+    assert ends == ["closed", "end"]
+    app._lifecycle._close_at_exit()
+    loop.close()
+    assert ends.count("closed") == 2
