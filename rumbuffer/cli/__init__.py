@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 __all__ = ["main"]
 
-_EXTRA = ("click", "rich")
+_EXTRA = ("click", "rich", "ruamel")
 _MISSING = """\
 The rumbuffer command needs {name}, which is not installed. It comes with an extra:
 

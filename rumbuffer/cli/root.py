@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 import rumbuffer
+from rumbuffer.cli.completion import completion
 from rumbuffer.cli.demo import demo
 from rumbuffer.cli.emulator import emulator
+from rumbuffer.cli.put_rum_events import put_rum_events
 
 __all__ = ["root"]
 
@@ -17,6 +19,11 @@ An event buffer for CloudWatch RUM, and a local RUM service to try it against.
 Where to begin:
   rumbuffer demo        watch the buffer at work; needs no AWS account
   rumbuffer emulator    a RUM service on this machine, for your own program
+
+\b
+Then:
+  rumbuffer COMMAND --help                     what a command does, with examples
+  rumbuffer completion bash >> ~/.bashrc       complete commands and options with the Tab key
 """
 
 
@@ -33,3 +40,5 @@ def root(context: click.Context) -> None:
 
 root.add_command(demo)
 root.add_command(emulator)
+root.add_command(put_rum_events)
+root.add_command(completion)
