@@ -9,18 +9,19 @@ import random
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Never, Self, TypeVar, Unpack
 
 from rumbuffer.aws import AwsSender
+from rumbuffer.calls import admit_call, check_call
 from rumbuffer.core.admission import ACCEPTED, Admission, RefusalReason
 from rumbuffer.core.batcher import Batcher
 from rumbuffer.core.counters import BufferStats
 from rumbuffer.core.encoding import EventEncoder, shape_of
-from rumbuffer.core.news import Lost, Waiter
+from rumbuffer.core.news import Lost
 from rumbuffer.core.room import RoomWaiter
 from rumbuffer.core.store import Store
 from rumbuffer.errors import BufferClosed, BufferFull, DeliveryError, InvalidEvent, InvalidSetting, WrongLoop
@@ -43,11 +44,13 @@ from rumbuffer.settings import (
     from_environment,
     named_by_variable,
 )
+from rumbuffer.shapes import PutRumEventsRequest
 
 __all__ = ["RumBuffer"]
 
 
 _FOR_EVER = 1 << 62
+_ONE = (None,)
 
 Setting = TypeVar("Setting")
 
@@ -322,7 +325,8 @@ class RumBuffer:
         in_session = self._session_for(event, session)
         if isinstance(in_session, Admission):
             return in_session
-        await self._admit_when_room(self._encode(event, event.id), in_session, app_monitor, None)
+        arguments = (self._encode(event, event.id), in_session, app_monitor, None)
+        await self._admit_when_room(self._intake.admit_waiting, arguments, _ONE)
         return ACCEPTED
 
     async def deliver(
@@ -340,7 +344,8 @@ class RumBuffer:
         if isinstance(in_session, Admission):
             return Delivery(event_id, None, sampled_out=True)
         waiter = DeliveryWaiter(loop.create_future())
-        await self._admit_when_room(self._encode(event, event_id), in_session, app_monitor, waiter)
+        arguments = (self._encode(event, event_id), in_session, app_monitor, waiter)
+        await self._admit_when_room(self._intake.admit_waiting, arguments, _ONE)
         fate = await waiter.future
         if isinstance(fate, Lost):
             raise DeliveryError(fate.reason, fate.detail)
@@ -365,9 +370,25 @@ class RumBuffer:
             self._intake.count_refusal(RefusalReason.INVALID_EVENT)
             raise
 
+    async def put_rum_events(self, **request: Unpack[PutRumEventsRequest]) -> dict[str, Never]:
+        """Take a call of boto3's client, under its names; returns ``{}`` once its events are admitted.
+
+        Waits for room as `put()` does. The events go in batches of their session, so `BatchId` is checked
+        and not used; none of them is sampled out or shed. Nothing of an invalid call is admitted. A call that
+        fits into one batch is admitted whole, also when it is cancelled; a larger one piece by piece.
+
+        Raises botocore's `ParamValidationError` as boto3 does, and also where `details`, `metadata` or
+        `SessionMetadata` holds no JSON object or an event is too large, which the service would drop without
+        a word; `rumbuffer.compat.exceptions.ValidationException` for what else the service would refuse by
+        its model; `ThrottlingException` when the buffer knows too many app monitors; `BufferClosed`.
+        """
+        await admit_call(self, await check_call(self, request))
+        return {}
+
     async def _admit_when_room(
-        self, encoded: bytes, session: Session, app_monitor: AppMonitor | None, waiter: Waiter | None
+        self, admit: Callable[..., RoomWaiter | None], arguments: tuple[object, ...], left: Sized
     ) -> None:
+        """Call `admit` until it wants no more room; a refusal counts for all that are `left`."""
         intake, pump, loop = self._intake, self._pump, self._loop
         assert pump is not None
         assert loop is not None
@@ -375,11 +396,11 @@ class RumBuffer:
         room_waiter: RoomWaiter | None = None
         while True:
             try:
-                room_waiter = intake.admit_waiting(room_waiter, encoded, session, app_monitor, waiter)
+                room_waiter = admit(room_waiter, *arguments)
             except InvalidEvent:
                 if room_waiter is not None:
                     intake.withdraw(room_waiter)
-                intake.count_refusal(RefusalReason.INVALID_EVENT)
+                intake.count_refusal(RefusalReason.INVALID_EVENT, len(left))
                 raise
             if room_waiter is None:
                 return
@@ -393,7 +414,7 @@ class RumBuffer:
                 del pump.rooms[room_waiter]
             if not granted or intake.state != "running":
                 intake.withdraw(room_waiter)
-                intake.count_refusal(RefusalReason.NOT_RUNNING)
+                intake.count_refusal(RefusalReason.NOT_RUNNING, len(left))
                 raise BufferClosed(intake.state)
 
     # Flush and stats ----------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ class Hooks:
 
     def __init__(self, hooks: Iterable[Hook]) -> None:
         self._hooks = tuple(hooks)
+        self.listeners: set[Hook] = set()
+        """Calls of ours that wait, and hear what the hooks hear."""
         self._broken: set[int] = set()
         self._unlogged: dict[str, int] = {}
         self._details: dict[str, str] = {}
@@ -49,7 +51,7 @@ class Hooks:
             self._log_losses(key, now)
         for notice in notices:
             self._log(notice, now)
-            for hook in self._hooks:
+            for hook in (*self._hooks, *self.listeners):
                 try:
                     hook(notice)
                 except (Exception, asyncio.CancelledError):  # noqa: BLE001 - logged with its traceback

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
@@ -176,6 +177,23 @@ class Intake:
             lane = self._lane(app_monitor)
             return self._store.admit_waiting(room_waiter, event, session, lane, self.clock(), waiter=waiter)
 
+    def admit_together(
+        self,
+        room_waiter: RoomWaiter | None,
+        events: deque[tuple[bytes, Waiter | None]],
+        session: Session,
+        app_monitor: AppMonitor,
+    ) -> RoomWaiter | None:
+        """Admit the encoded events of one call, see `Store.admit_together`. Raises `InvalidEvent`."""
+        with self.guard:
+            lane = self._store.lane_for(app_monitor)
+            return self._store.admit_together(room_waiter, events, session, lane, self.clock())
+
+    def check_fit(self, event: bytes, session: Session, app_monitor: AppMonitor) -> None:
+        """Raise `InvalidEvent` for an encoded event that never fits, or an app monitor too many."""
+        with self.guard:
+            self._store.check_fit(event, session, self._store.lane_for(app_monitor))
+
     def withdraw(self, waiter: RoomWaiter) -> None:
         """Give up waiting for room."""
         with self.guard:
@@ -208,9 +226,9 @@ class Intake:
             self.say_once(key, f"rumbuffer refused an event: {text}")
         return refusal(reason, error)
 
-    def count_refusal(self, reason: RefusalReason) -> None:
-        """Count an event as refused."""
-        self.guard.run(partial(self._add_refusal, reason))
+    def count_refusal(self, reason: RefusalReason, count: int = 1) -> None:
+        """Count events as refused."""
+        self.guard.run(partial(self._add_refusal, reason, count))
 
     def say_once(self, key: str, text: str, *, exc_info: bool = False) -> None:
         """Log a warning, the first time that its key comes up."""
@@ -218,8 +236,8 @@ class Intake:
             self._said.add(key)
             log(logging.WARNING, "%s (said once; later ones are counted)", text, exc_info=exc_info)
 
-    def _add_refusal(self, reason: RefusalReason) -> None:
-        self._store.counters.refused[reason] += 1
+    def _add_refusal(self, reason: RefusalReason, count: int = 1) -> None:
+        self._store.counters.refused[reason] += count
 
     def _count_sampled_out(self, *, is_shed: bool) -> None:
         counters = self._store.counters

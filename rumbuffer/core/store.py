@@ -7,6 +7,7 @@ stands in methods of its own.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -197,14 +198,66 @@ class Store:
             self._press()
             self.forget_if_idle(lane.app_monitor)
             return self.room.queue(worst)
-        batch = self._place(event, session, lane, now)
-        batch.is_exempt = True
-        if waiter is not None:
-            self.news.watch(event, waiter)
-            lane.urgent[batch.seq] = batch
-            self._work_possible(_AT_ONCE)
+        self._place_exempt(event, session, lane, now, waiter)
         self.room.grant()
         return None
+
+    def admit_together(
+        self,
+        room_waiter: RoomWaiter | None,
+        events: deque[tuple[bytes, Waiter | None]],
+        session: Session,
+        lane: Lane,
+        now: float,
+    ) -> RoomWaiter | None:
+        """Admit the events of one call, each off the front of `events`, as `admit_waiting` does one.
+
+        What one batch takes is admitted together or not at all, unless that limit falls meanwhile. Returns
+        a waiter for the room of those that are left. `check_fit` must have passed the largest.
+        """
+        room = self.room
+        if room_waiter is not None:
+            budget = room_waiter.needed
+            room.use(room_waiter)
+        else:
+            budget = self._cost_together(events, session, lane)
+            if room.waiters or budget > room.free:
+                budget = 0
+        if budget and not room.waiters:
+            budget = room.free
+        while events and (cost := self._cost(events[0][0], session, lane)) <= budget:
+            budget -= cost
+            self._place_exempt(events[0][0], session, lane, now, events[0][1])
+            events.popleft()
+        waiter = None
+        if events:
+            self._press()
+            self.forget_if_idle(lane.app_monitor)
+            waiter = room.queue(self._cost_together(events, session, lane))
+        room.grant()
+        return waiter
+
+    def check_fit(self, event: bytes, session: Session, lane: Lane) -> None:
+        """Raise `InvalidEvent` for an event that fits into no request, or not under the memory limit."""
+        self._worst_cost(event, session, lane)
+
+    def _cost_together(
+        self, events: Iterable[tuple[bytes, Waiter | None]], session: Session, lane: Lane
+    ) -> int:
+        """Return what the first of the events cost at most, as many of them as fit into one batch.
+
+        At most: some join an open batch, which adopts the session's attributes, and the others open one.
+        """
+        size = lane.envelope_for(session)
+        cost = BATCH_CHARGE + size + attributes_size(session.encoded_attributes)
+        for count, (event, _) in enumerate(events):
+            size += len(event) + 1
+            more = cost + len(event) + EVENT_CHARGE
+            is_over = size > self.max_batch_bytes or more > self.room.capacity
+            if count and (is_over or count == self.max_batch_events):
+                break
+            cost = more
+        return min(cost, self.room.capacity)
 
     def _admit_slowly(self, event: bytes, session: Session, lane: Lane, now: float) -> Admission:
         if self._make_room(event, session, lane):
@@ -280,6 +333,17 @@ class Store:
         if len(batch.events) >= self.max_batch_events:
             self._close(batch)
         return batch
+
+    def _place_exempt(
+        self, event: bytes, session: Session, lane: Lane, now: float, waiter: Waiter | None
+    ) -> None:
+        """Put an event of an awaitable where it belongs; its batch is due at once if someone waits for it."""
+        batch = self._place(event, session, lane, now)
+        batch.is_exempt = True
+        if waiter is not None:
+            self.news.watch(event, waiter)
+            lane.urgent[batch.seq] = batch
+            self._work_possible(_AT_ONCE)
 
     def _open(self, session: Session, lane: Lane, now: float) -> OpenBatch:
         crowded = lane.joinable(session)
