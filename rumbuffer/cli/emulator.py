@@ -23,7 +23,7 @@ import rumbuffer
 if TYPE_CHECKING:
     from rumbuffer.emulator import Emulator
 
-__all__ = ["DEFAULT_PORT", "emulator"]
+__all__ = ["DEFAULT_PORT", "FAULTS", "emulator", "fault_options"]
 
 DEFAULT_PORT = 8750
 
@@ -34,7 +34,7 @@ _SECONDS = click.FloatRange(min=0.0)
 _SIGMA = click.FloatRange(min=0.0)
 _UNITS = {_SHARE: "SHARE", _SECONDS: "SECONDS", _SIGMA: "SIGMA"}
 
-_FAULTS: tuple[tuple[str, str, Any, float, str], ...] = (
+FAULTS: tuple[tuple[str, str, Any, float, str], ...] = (
     ("--latency", "latency", _SECONDS, 0.0, "Wait before every answer; the median, with a spread."),
     ("--latency-spread", "latency_spread", _SIGMA, 0.0, "Spread of lognormal latencies; 0 for none."),
     ("--errors", "error_rate", _SHARE, 0.0, "Share answered 500 and not kept."),
@@ -53,8 +53,10 @@ _FAULTS: tuple[tuple[str, str, Any, float, str], ...] = (
 )
 
 
-def _fault_options(command: Command) -> Command:
-    for flag, name, kind, default, text in reversed(_FAULTS):
+def fault_options(command: Command, **defaults: float) -> Command:
+    """Give a command the options of the faults; values and other `defaults` go by the names in `FAULTS`."""
+    for flag, name, kind, usual, text in reversed(FAULTS):
+        default = defaults.get(name, usual)
         option = click.option(
             flag,
             name,
@@ -131,7 +133,7 @@ def _fault_options(command: Command) -> Command:
     metavar="COUNT",
     help="Keep only the last so many batches in memory.",
 )
-@_fault_options
+@fault_options
 @click.option("--seed", type=int, default=None, help="The same faults in the same order.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line when ready, and one at the end.")
 @click.option("--stop-on-eof", is_flag=True, help="Stop when standard input ends, too; for scripts.")
@@ -153,7 +155,7 @@ def emulator(
     stop_on_eof: bool,  # noqa: FBT001
     **faults: float,
 ) -> int:
-    r"""Run a local RUM service until Ctrl-C.
+    """Run a local RUM service until Ctrl-C.
 
     It checks requests as strictly as the real one (signature, quota, every constraint of the model),
     shows what arrived on a web page, and can fail on purpose. Prints what to set so that programs send
@@ -162,7 +164,7 @@ def emulator(
     \b
     A service that throttles early and fails now and then:
       rumbuffer emulator --tps 5 --retry-after 1 --errors 0.05
-    """
+    """  # noqa: D301 - click marks a paragraph with a backspace
     if store is not None and keep is not None:
         raise click.UsageError("--keep bounds the memory, and --store keeps everything: use one of them.")
     from rumbuffer.emulator import Emulator, Faults, Quota

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 import rumbuffer
+from rumbuffer.cli.bench import bench
 from rumbuffer.cli.completion import completion
 from rumbuffer.cli.demo import demo
 from rumbuffer.cli.emulator import emulator
@@ -19,6 +20,7 @@ An event buffer for CloudWatch RUM, and a local RUM service to try it against.
 Where to begin:
   rumbuffer demo        watch the buffer at work; needs no AWS account
   rumbuffer emulator    a RUM service on this machine, for your own program
+  rumbuffer bench       measure the buffer under a load of yours
 
 \b
 Then:
@@ -38,6 +40,7 @@ def root(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
+root.add_command(bench)
 root.add_command(demo)
 root.add_command(emulator)
 root.add_command(put_rum_events)

@@ -22,7 +22,7 @@ def test_help_says_where_to_begin(arguments: list[str], capsys: pytest.CaptureFi
     assert "rumbuffer emulator" in shown
 
 
-@pytest.mark.parametrize("command", ["demo", "emulator"])
+@pytest.mark.parametrize("command", ["bench", "demo", "emulator"])
 def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every option of a command has a line that says what it is for."""
     from rumbuffer.cli.root import root

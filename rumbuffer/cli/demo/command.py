@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
 import click
-from rich.console import Console
 
+from rumbuffer.cli.console import Console, log_to
 from rumbuffer.cli.demo.run import Demo, Finished
 from rumbuffer.cli.demo.service import ServiceGone, isolated_environment
 from rumbuffer.cli.demo.view import Lines, LiveView, summary
@@ -27,12 +24,12 @@ _TERMINATED = 143
 def run_demo(seconds: float, *, as_json: bool, live: bool) -> int:
     """Run the demo, print what came of it, and return the exit status."""
     # With --json, standard output is the document's alone.
-    console = _Console(stderr=as_json, highlight=False)
+    console = Console(stderr=as_json, highlight=False)
     live = live and console.is_terminal and not console.is_dumb_terminal
     view = LiveView(console) if live else Lines(console)
     demo = Demo(seconds, view.show)
     try:
-        with isolated_environment(), _log_to(console), view:
+        with isolated_environment(), log_to(console), view:
             finished, status = asyncio.run(_until_terminated(demo))
     except KeyboardInterrupt:
         finished, status = None, _INTERRUPTED
@@ -77,35 +74,3 @@ def _interrupted(demo: Demo) -> str:
         f"Interrupted: {demo.visitors.total:,} visitors, {stats.accepted:,} events accepted, "
         f"{stats.delivered:,} delivered until then.\nThe rest was let go, and nothing was compared."
     )
-
-
-class _Console(Console):
-    """Lets a closed pipe be an error like others, which ends the run in good order (`demo | head`)."""
-
-    def on_broken_pipe(self) -> None:
-        raise  # noqa: PLE0704 - rich calls this while it handles the BrokenPipeError
-
-
-class _ConsoleHandler(logging.Handler):
-    """Prints log lines above the live view."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(logging.WARNING)
-        self._console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        with suppress(BrokenPipeError):  # the next line of the view ends the run
-            self._console.print(f"log: {record.getMessage()}", markup=False, soft_wrap=True)
-
-
-@contextmanager
-def _log_to(console: Console) -> Iterator[None]:
-    logger = logging.getLogger("rumbuffer")
-    handler = _ConsoleHandler(console)
-    propagates, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagates
