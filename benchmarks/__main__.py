@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("middleware", "pacing", "orders", "quota")
+BENCHMARKS = ("middleware", "pacing", "orders", "quota", "send")
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ from rumbuffer.core.admission import ACCEPTED, Admission, RefusalReason
 from rumbuffer.core.batcher import Batcher
 from rumbuffer.core.counters import BufferStats
 from rumbuffer.core.encoding import EventEncoder, shape_of
-from rumbuffer.core.news import Lost
+from rumbuffer.core.news import Lost, Waiter
 from rumbuffer.core.room import RoomWaiter
 from rumbuffer.core.store import Store
 from rumbuffer.errors import BufferClosed, BufferFull, DeliveryError, InvalidEvent, InvalidSetting, WrongLoop
@@ -325,8 +325,7 @@ class RumBuffer:
         in_session = self._session_for(event, session)
         if isinstance(in_session, Admission):
             return in_session
-        arguments = (self._encode(event, event.id), in_session, app_monitor, None)
-        await self._admit_when_room(self._intake.admit_waiting, arguments, _ONE)
+        await self._admit_encoded(self._encode(event, event.id), in_session, app_monitor, None)
         return ACCEPTED
 
     async def deliver(
@@ -344,8 +343,7 @@ class RumBuffer:
         if isinstance(in_session, Admission):
             return Delivery(event_id, None, sampled_out=True)
         waiter = DeliveryWaiter(loop.create_future())
-        arguments = (self._encode(event, event_id), in_session, app_monitor, waiter)
-        await self._admit_when_room(self._intake.admit_waiting, arguments, _ONE)
+        await self._admit_encoded(self._encode(event, event_id), in_session, app_monitor, waiter)
         fate = await waiter.future
         if isinstance(fate, Lost):
             raise DeliveryError(fate.reason, fate.detail)
@@ -384,6 +382,12 @@ class RumBuffer:
         """
         await admit_call(self, await check_call(self, request))
         return {}
+
+    async def _admit_encoded(
+        self, encoded: bytes, session: Session, app_monitor: AppMonitor | None, waiter: Waiter | None
+    ) -> None:
+        arguments = (encoded, session, app_monitor, waiter)
+        await self._admit_when_room(self._intake.admit_waiting, arguments, _ONE)
 
     async def _admit_when_room(
         self, admit: Callable[..., RoomWaiter | None], arguments: tuple[object, ...], left: Sized

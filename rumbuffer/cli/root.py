@@ -10,6 +10,7 @@ from rumbuffer.cli.completion import completion
 from rumbuffer.cli.demo import demo
 from rumbuffer.cli.emulator import emulator
 from rumbuffer.cli.put_rum_events import put_rum_events
+from rumbuffer.cli.send import send
 
 __all__ = ["root"]
 
@@ -18,9 +19,11 @@ An event buffer for CloudWatch RUM, and a local RUM service to try it against.
 
 \b
 Where to begin:
-  rumbuffer demo        watch the buffer at work; needs no AWS account
-  rumbuffer emulator    a RUM service on this machine, for your own program
-  rumbuffer bench       measure the buffer under a load of yours
+  rumbuffer demo              watch the buffer at work; needs no AWS account
+  rumbuffer emulator          a RUM service on this machine, for your own program
+  rumbuffer put-rum-events    one request, as the AWS CLI sends it
+  rumbuffer send              files of events, in bulk and resumable
+  rumbuffer bench             measure the buffer under a load of yours
 
 \b
 Then:
@@ -45,3 +48,4 @@ root.add_command(demo)
 root.add_command(emulator)
 root.add_command(put_rum_events)
 root.add_command(completion)
+root.add_command(send)
