@@ -57,9 +57,9 @@ $(VENV)/.demo: $(METADATA) | $(VENV)/.pip
 	@touch $@
 
 $(VENV)/.test: $(METADATA) | $(VENV)/.pip
-	$(PIP_INSTALL) --editable '.[bench,cli,uvloop]' --group test
+	$(PIP_INSTALL) --editable '.[bench,cli,gzip,uvloop]' --group test
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.check: $(METADATA) | $(VENV)/.pip
-	$(PIP_INSTALL) --editable '.[bench,cli,uvloop]' --group dev
+	$(PIP_INSTALL) --editable '.[bench,cli,gzip,uvloop]' --group dev
 	@touch $@ $(VENV)/.test $(VENV)/.demo

@@ -35,10 +35,12 @@ from rumbuffer.pump import DeliveryWaiter, Pump, resolve
 from rumbuffer.reports import CloseReport, Delivery, FlushReport
 from rumbuffer.sender import Sender
 from rumbuffer.settings import (
+    Compression,
     Limits,
     Overflow,
     Pacing,
     RetryPolicy,
+    check_compression,
     check_rate,
     check_seconds,
     from_environment,
@@ -62,10 +64,10 @@ class RumBuffer:
     may be called from any thread; the awaitables belong to the event loop that started the buffer.
 
     `app_monitor` receives the events that name no other. `sender` is an `AwsSender` for `region_name`
-    and `endpoint_url` unless another is given. `overflow` says what happens at the memory limit;
-    `sample_rate` keeps that share of the sessions (whole ones, and the same in every process); `hooks`
-    hear each notice (see `rumbuffer.core.notices`); `close_timeout` is how long `async with` drains at
-    its end, in seconds. Raises `InvalidSetting`.
+    and `endpoint_url` unless another is given; ``compression="gzip"`` has it compress the requests.
+    `overflow` says what happens at the memory limit; `sample_rate` keeps that share of the sessions (whole
+    ones, and the same in every process); `hooks` hear each notice (see `rumbuffer.core.notices`);
+    `close_timeout` is how long `async with` drains at its end, in seconds. Raises `InvalidSetting`.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class RumBuffer:
         sender: Sender | None = None,
         region_name: str | None = None,
         endpoint_url: str | None = None,
+        compression: Compression | None = None,
         limits: Limits = Limits(),
         pacing: Pacing = Pacing(),
         retry: RetryPolicy = RetryPolicy(),
@@ -89,9 +92,12 @@ class RumBuffer:
         _checked("pacing", pacing, Pacing)
         check_rate("sample_rate", sample_rate)
         check_seconds("close_timeout", close_timeout)
-        if sender is not None and (region_name is not None or endpoint_url is not None):
+        check_compression(compression)
+        if sender is not None and any(own is not None for own in (region_name, endpoint_url, compression)):
             raise InvalidSetting(
-                "sender", "brings its own region and endpoint; give it those, or leave it out", "both"
+                "sender",
+                "brings its own region, endpoint and compression; give it those, or leave it out",
+                "both",
             )
         for name, value in (("region_name", region_name), ("endpoint_url", endpoint_url)):
             if not (value is None or isinstance(value, str)):
@@ -99,7 +105,7 @@ class RumBuffer:
         if not (sender is None or callable(getattr(sender, "send", None))):
             raise InvalidSetting("sender", "must be a rumbuffer.Sender", shape_of(sender))
         hooks = _checked_hooks(hooks)
-        self._sender_settings = (sender, region_name, endpoint_url)
+        self._sender_settings = (sender, region_name, endpoint_url, compression)
         self._close_timeout = close_timeout
         self._hooks = Hooks(hooks)
         self._store = Store(
@@ -177,10 +183,10 @@ class RumBuffer:
         self._pump.wake()
 
     def _make_sender(self) -> Sender:
-        sender, region_name, endpoint_url = self._sender_settings
+        sender, region_name, endpoint_url, compression = self._sender_settings
         if sender is not None:
             return sender
-        return AwsSender(region_name=region_name, endpoint_url=endpoint_url)
+        return AwsSender(region_name=region_name, endpoint_url=endpoint_url, compression=compression)
 
     async def __aenter__(self) -> Self:
         await self.start()

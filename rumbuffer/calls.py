@@ -147,7 +147,7 @@ def listening(buffer: RumBuffer, hook: Hook) -> Iterator[None]:
 
 def where(buffer: RumBuffer) -> tuple[str | None, str | None]:
     """Return region and endpoint as botocore found them; as they were given where there is no client yet."""
-    sender, region_name, endpoint_url = buffer._sender_settings
+    sender, region_name, endpoint_url, _ = buffer._sender_settings
     if buffer._pump is not None:
         sender = buffer._pump._sender
     if not isinstance(sender, AwsSender):

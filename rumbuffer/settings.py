@@ -26,6 +26,7 @@ __all__ = ["Limits", "Overflow", "Pacing", "RetryPolicy"]
 
 Oversize: TypeAlias = Literal["refuse", "send"]
 Share: TypeAlias = Literal["host"]
+Compression: TypeAlias = Literal["gzip"]
 
 _GROUP = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
@@ -143,6 +144,12 @@ def check_seconds(name: str, value: object) -> None:
     _number(name, value, 0.0)
 
 
+def check_compression(value: object) -> None:
+    """Check the name of a way to compress request bodies, or `None`."""
+    if value not in ("gzip", None):
+        raise InvalidSetting("compression", "must be 'gzip' or None", shape_of(value))
+
+
 _TOO_MUCH = 1e15
 
 
@@ -183,6 +190,7 @@ _VARIABLES: dict[str, tuple[type | None, str, Callable[[str], Any]]] = {
     "APP_MONITOR_ALIAS": (AppMonitor, "alias", str),
     "REGION": (None, "region_name", str),
     "ENDPOINT_URL": (None, "endpoint_url", str),
+    "COMPRESSION": (None, "compression", lambda text: None if _means_none(text) else text),
     "MAX_BATCH_EVENTS": (Limits, "max_batch_events", int),
     "MAX_BATCH_BYTES": (Limits, "max_batch_bytes", int),
     "LINGER": (Limits, "linger", float),
@@ -237,8 +245,8 @@ def from_environment(environment: Mapping[str, str] | None, given: Mapping[str, 
         if _GROUPS[group] not in given:
             arguments[_GROUPS[group]] = _made(group, values)
     if given.get("sender") is not None:  # it brings its own
-        arguments.pop("region_name", None)
-        arguments.pop("endpoint_url", None)
+        for own in ("region_name", "endpoint_url", "compression"):
+            arguments.pop(own, None)
     return {**arguments, **given}
 
 

@@ -216,6 +216,7 @@ RULES: Final = (
     Rule({400}, _CONTENT, _rejected),
     Rule({401}, None, _sender("something on the way asks for credentials of its own")),
     Rule({405}, None, _sender("the endpoint takes no POST; look at endpoint_url")),
+    Rule({415}, None, _sender("the endpoint does not take the body as it is; leave compression out")),
     Rule({407}, None, _sender("the proxy asks for credentials; put them into its URL")),
     Rule(range(300, 400), None, _sender("the endpoint redirects; name where it is as endpoint_url")),
     Rule(range(1000), None, _failed),

@@ -78,10 +78,18 @@ def _loads_at_one_go(data: bytes) -> Any:
             gc.enable()
 
 
-def config_for(session: Any, given: Any, notice: Callable[[Any], Any], **settings: Any) -> Any:
+def config_for(
+    session: Any,
+    given: Any,
+    notice: Callable[[Any], Any],
+    transports: list[Any] | None = None,
+    **settings: Any,
+) -> Any:
     """Return our `settings` with the user's `AioConfig` (or None) on them, and retries off in any case.
 
     `notice` makes the sockets where the HTTP client lets it: it is given the user's own factory, if any.
+    The client's HTTP session is put into `transports` when it is made, if it is of aiobotocore's class for
+    aiohttp.
     """
     from aiobotocore.config import AioConfig
     from botocore.exceptions import ParamValidationError
@@ -92,8 +100,8 @@ def config_for(session: Any, given: Any, notice: Callable[[Any], Any], **setting
         config = config.merge(given)
         connector_args |= getattr(given, "connector_args", None) or {}
     noticed = {**connector_args, "socket_factory": notice(connector_args.get("socket_factory"))}
-    transport = getattr(given, "http_session_cls", None)
-    transport = {} if transport is None else {"http_session_cls": transport}
+    transport_class = _watched(getattr(given, "http_session_cls", None), transports)
+    transport = {} if transport_class is None else {"http_session_cls": transport_class}
     try:
         last = AioConfig(connector_args=noticed, retries={"total_max_attempts": 1}, **transport)
     except ParamValidationError:
@@ -104,6 +112,23 @@ def config_for(session: Any, given: Any, notice: Callable[[Any], Any], **setting
     # merge() of older versions forgets these two.
     merged.connector_args, merged.http_session_cls = last.connector_args, last.http_session_cls
     return merged
+
+
+def _watched(transport_class: Any, transports: list[Any] | None) -> Any:
+    """Return the class with the noting of its objects, where there is to be one; `None` is the default."""
+    from aiobotocore.httpsession import AIOHTTPSession
+
+    base: Any = transport_class or AIOHTTPSession
+    if transports is None or not issubclass(base, AIOHTTPSession):
+        return transport_class
+    note = transports.append
+
+    class Watched(base):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
+            note(self)
+
+    return Watched
 
 
 def user_agent(session: Any, given: Any) -> str:

@@ -21,7 +21,7 @@ from rumbuffer.buffer import RumBuffer
 from rumbuffer.core.counters import BufferStats
 from rumbuffer.events import AppMonitor
 from rumbuffer.sender import Sender
-from rumbuffer.settings import Limits, Overflow, Pacing, RetryPolicy, check_rate
+from rumbuffer.settings import Compression, Limits, Overflow, Pacing, RetryPolicy, check_rate
 
 __all__ = ["Bench", "BenchSettings", "Moment", "shown_endpoint"]
 
@@ -38,7 +38,8 @@ _SHORT_DRAIN = 2.0
 class BenchSettings:
     """What a run is made of. `drain` is how long the rest may take at the end (seconds).
 
-    `service` describes the service for the report; the emulator's options, or what the endpoint is.
+    `compression` is what `sender` does to requests: for the report alone. `service` describes the service; the
+    emulator's options, or what the endpoint is.
     """
 
     load: LoadSettings
@@ -48,6 +49,7 @@ class BenchSettings:
     retry: RetryPolicy = RetryPolicy()
     overflow: Overflow = Overflow.DROP_OLDEST
     sample_rate: float = 1.0
+    compression: Compression | None = None
     drain: float = 30.0
     service: Mapping[str, Any]
 
@@ -64,6 +66,7 @@ class BenchSettings:
                 **asdict(self.retry),
                 "overflow": str(self.overflow),
                 "sample_rate": self.sample_rate,
+                "compression": self.compression,
             },
             "service": dict(self.service),
         }

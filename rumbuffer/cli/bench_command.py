@@ -123,11 +123,17 @@ class _Target:
 @asynccontextmanager
 async def _target(options: dict[str, Any]) -> AsyncIterator[_Target]:
     if options["endpoint_url"] is not None:
-        yield _Target(AwsSender(endpoint_url=options["endpoint_url"], region_name=options["region"]))
+        yield _Target(
+            AwsSender(
+                endpoint_url=options["endpoint_url"],
+                region_name=options["region"],
+                compression=options["compression"],
+            )
+        )
         return
     async with service(_emulator_options(options)) as emulator:
         os.environ.update(emulator.environment)  # an isolated one, which is put back
-        sender = AwsSender(endpoint_url=emulator.endpoint_url)
+        sender = AwsSender(endpoint_url=emulator.endpoint_url, compression=options["compression"])
         yield _Target(sender, lambda: _counts(emulator))
 
 

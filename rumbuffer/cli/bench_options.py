@@ -203,6 +203,9 @@ BUFFER_OPTIONS: tuple[BufferOption, ...] = (
     BufferOption(
         "--sample-rate", None, "sample_rate", float, "SHARE", "Share of sessions that is kept.", 1.0
     ),
+    BufferOption(
+        "--compression", None, "compression", click.Choice(["gzip"]), None, "Send compressed requests."
+    ),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from aiobotocore.session import AioSession
 
 from rumbuffer.aws import AwsSender
 from rumbuffer.emulator import Emulator
@@ -30,11 +31,19 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def start() -> AsyncIterator[Start]:
+def way() -> str:
+    """The way that calls go through the client: `short`, or `long` as for a session of the user's."""
+    return "short"
+
+
+@pytest.fixture
+async def start(way: str) -> AsyncIterator[Start]:
     """Make and start a sender; it is closed at the end."""
     made: list[AwsSender] = []
 
     async def started(max_in_flight: int = 8, **arguments: object) -> AwsSender:
+        if way == "long":
+            arguments.setdefault("session", AioSession())
         sender = AwsSender(**arguments)  # type: ignore[arg-type]
         made.append(sender)
         await sender.start(max_in_flight=max_in_flight)

@@ -31,12 +31,13 @@ def batch(events: int = 1, *, attributes: bytes | None = None) -> SealedBatch:
 class Wire:
     """Answers each request with the next of `answers`, as it is; `None` closes the connection instead.
 
-    What is after the last answer is `OK`. `heads` are the requests' heads as they came.
+    What is after the last answer is `OK`. `heads` and `bodies` are the requests' as they came.
     """
 
     def __init__(self, *answers: bytes | None, tls: ssl.SSLContext | None = None) -> None:
         self.answers = list(answers)
         self.heads: list[str] = []
+        self.bodies: list[bytes] = []
         self._tls = tls
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -69,7 +70,7 @@ class Wire:
                 lengths = [
                     line[15:] for line in head.lower().splitlines() if line.startswith("content-length:")
                 ]
-                await reader.readexactly(int(lengths[0]) if lengths else 0)
+                self.bodies.append(await reader.readexactly(int(lengths[0]) if lengths else 0))
                 self.heads.append(head)
                 answer = self.answers.pop(0) if self.answers else OK
                 if answer is None:

@@ -75,6 +75,7 @@ ROWS: list[tuple[int, str | None, type[Outcome] | HoldScope]] = [
     (401, None, SENDER),
     (405, None, SENDER),
     (407, None, SENDER),
+    (415, None, SENDER),
     (300, None, SENDER),
     (302, None, SENDER),
     (308, None, SENDER),

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 import pytest
 
+import rumbuffer.aws.link
 import rumbuffer.aws.sender
 from rumbuffer.aws import AwsSender
 from rumbuffer.aws.client import prepared_session
@@ -33,6 +34,15 @@ from rumbuffer.emulator import Credentials, Emulator, Fault
 from rumbuffer.sender import Sender
 from tests.aws.conftest import Start
 from tests.aws.helpers import MONITOR, OK, Wire, answer, batch
+
+_OWN_SESSION = pytest.mark.parametrize("way", ["short"])
+"""For what a session of the user's does by its own lights: it keeps the credentials that it found."""
+
+
+@pytest.fixture(params=["short", "long"])
+def way(request: pytest.FixtureRequest) -> str:
+    """Both ways through the client: what comes of a call is the same."""
+    return str(request.param)
 
 
 async def test_it_is_a_sender(sender: AwsSender) -> None:
@@ -89,7 +99,7 @@ async def test_many_at_once_keep_their_answers(sender: AwsSender, emulator: Emul
         await asyncio.sleep(0)
 
     sender._link.client.meta.events.register("before-parameter-build.rum.PutRumEvents", pause)
-    sender._link.client.meta.events.register("before-sign.rum.PutRumEvents", pause)
+    sender._link.client.meta.events.register("before-call.rum.PutRumEvents", pause)
     emulator.script(*(Fault.throttle(retry_after=seconds) for seconds in range(20)))
     batches = [batch() for _ in range(40)]
     outcomes = await asyncio.gather(*map(sender.send, batches))
@@ -288,7 +298,7 @@ async def test_what_nobody_foresaw(sender: AwsSender) -> None:
     def broken(**_: object) -> None:
         raise RuntimeError("hunter2")
 
-    sender._link.client.meta.events.register("before-sign.rum.PutRumEvents", broken)
+    sender._link.client.meta.events.register("before-call.rum.PutRumEvents", broken)
     assert await sender.send(batch()) == Failed("RuntimeError", unsent=True)
 
 
@@ -320,6 +330,7 @@ async def test_cancellation_passes_through(sender: AwsSender, emulator: Emulator
 # Credentials and certificates
 
 
+@_OWN_SESSION
 async def test_credentials_that_the_service_refuses(
     emulator: Emulator, start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -397,6 +408,7 @@ def certificate(tmp_path: Path) -> Path:
     return made
 
 
+@_OWN_SESSION
 @pytest.mark.usefixtures("credentials")
 async def test_ca_bundles(
     certificate: Path, start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -418,6 +430,7 @@ async def test_ca_bundles(
 # The client's life
 
 
+@_OWN_SESSION
 async def test_one_try_for_all_who_wait(
     emulator: Emulator, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -439,6 +452,7 @@ async def test_one_try_for_all_who_wait(
     assert len(tries) == 3
 
 
+@_OWN_SESSION
 async def test_a_second_start(emulator: Emulator, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """A start makes the client again if there is none, and keeps it if there is one."""
     monkeypatch.setenv("AWS_PROFILE", "nowhere")
@@ -452,6 +466,7 @@ async def test_a_second_start(emulator: Emulator, start: Start, monkeypatch: pyt
     assert sender._link is link
 
 
+@_OWN_SESSION
 async def test_a_cancelled_try(emulator: Emulator, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the send that makes the client is cancelled, the next in line makes it."""
     go, entered = threading.Event(), asyncio.Event()
@@ -473,6 +488,7 @@ async def test_a_cancelled_try(emulator: Emulator, start: Start, monkeypatch: py
     await sender.aclose()
 
 
+@_OWN_SESSION
 async def test_a_close_while_the_client_is_made(
     emulator: Emulator, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -553,8 +569,8 @@ def _closing(close: Any, closed: list[str]) -> Any:
 
 def test_sockets_are_made_outside_of_a_send_too() -> None:
     """The socket factory makes a socket as asked, whether a send is going on or not, or lets the user's."""
-    factory = rumbuffer.aws.sender._noticed(None)
+    factory = rumbuffer.aws.link.noticed(None)
     made = factory((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0)))
     assert made.family is socket.AF_INET
-    assert rumbuffer.aws.sender._noticed(lambda _: made)(None) is made
+    assert rumbuffer.aws.link.noticed(lambda _: made)(None) is made
     made.close()
