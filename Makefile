@@ -33,8 +33,8 @@ format: $(VENV)/.check ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.test ## Run the benchmarks
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.bench ## Run the benchmarks, and write their tables into benchmarks/README.md
+	$(BIN)/python -m benchmarks --write
 
 clean: ## Remove the virtual environment, builds and caches
 	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -59,6 +59,10 @@ $(VENV)/.demo: $(METADATA) | $(VENV)/.pip
 $(VENV)/.test: $(METADATA) | $(VENV)/.pip
 	$(PIP_INSTALL) --editable '.[bench,cli,gzip,uvloop]' --group test
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: $(METADATA) | $(VENV)/.pip
+	$(PIP_INSTALL) --editable '.[cli,uvloop]' --group bench
+	@touch $@ $(VENV)/.test $(VENV)/.demo
 
 $(VENV)/.check: $(METADATA) | $(VENV)/.pip
 	$(PIP_INSTALL) --editable '.[bench,cli,gzip,uvloop]' --group dev

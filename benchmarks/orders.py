@@ -25,7 +25,6 @@ The bars, which end the program with status 1 where they are missed:
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 import sys
@@ -34,10 +33,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
-from time import perf_counter
 
 from benchmarks.orders_loads import LIMITS, SECONDS, Load, busy_and_single, busy_and_visits, visits
 from benchmarks.orders_rules import ORDERS, OURS, AtDeadline
+from benchmarks.report import Report, parser
 from rumbuffer.core.batcher import Batcher
 from rumbuffer.core.choice import Chooser
 from rumbuffer.core.flights import Flight
@@ -208,8 +207,8 @@ def measure(case: Case, seeds: int, orders: Sequence[str]) -> dict[str, Figures]
     return table
 
 
-def missed(case: Case, table: dict[str, Figures]) -> list[str]:
-    """Say which bars the library's order misses."""
+def judged(case: Case, table: dict[str, Figures]) -> dict[str, bool]:
+    """Say what must not be, and whether the library's order keeps to it."""
     ours, others = table[OURS], {name: row for name, row in table.items() if name != OURS}
     largest_fill = max(row["fill"] for row in table.values())
     checks = {f"{name} is better in everything": not _dominates(row, ours) for name, row in others.items()}
@@ -228,7 +227,7 @@ def missed(case: Case, table: dict[str, Figures]) -> list[str]:
         checks["largest age a tenth above the smallest"] = ours["largest s"] <= oldest
         checks["fill below 98 % of the fair orders'"] = ours["fill"] >= 0.98 * fair_fill
         checks["fill below 85 % of the largest"] = ours["fill"] >= 0.85 * largest_fill
-    return [f"{case.name}: {text}" for text, fine in checks.items() if not fine]
+    return checks
 
 
 def _dominates(row: Figures, ours: Figures) -> bool:
@@ -238,28 +237,22 @@ def _dominates(row: Figures, ours: Figures) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.orders",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--seeds", type=int, default=3, help="how often each load runs")
-    parser.add_argument("--quota", type=float, default=5.0, help="tokens a second, about")
-    parser.add_argument("--only", default="", metavar="TEXT", help="loads whose name contains this")
-    options = parser.parse_args(arguments)
-    started = perf_counter()
-    misses: list[str] = []
+    options_of = parser("orders", __doc__)
+    options_of.add_argument("--seeds", type=int, default=3, help="how often each load runs")
+    options_of.add_argument("--quota", type=float, default=5.0, help="tokens a second, about")
+    options_of.add_argument("--only", default="", metavar="TEXT", help="loads whose name contains this")
+    options = options_of.parse_args(arguments)
+    report = Report("orders", json_to=options.json)
     for case in cases(options.quota):
         if options.only.lower() not in case.name.lower():
             continue
         table = measure(case, options.seeds, list(ORDERS))
-        print(f"{case.name:<30}", *(f"{name:>11}" for name in table[OURS]))
+        shown = report.table(case.name, ("order", *table[OURS]))
         for name, row in table.items():
-            print(f"  {name:<28}", *(f"{value:11.2f}" for value in row.values()))
-        misses += missed(case, table)
-        sys.stdout.flush()
-    print(f"{perf_counter() - started:.0f} s; bars missed: {len(misses)}", *misses, sep="\n  ")
-    return 1 if misses else 0
+            shown.row(name, *row.values())
+        for text, met in judged(case, table).items():
+            report.bar(f"{case.name}: {text}", "false", "false" if met else "true", met=met)
+    return report.finish()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ refusals) goes to the folder that `--charts` names.
 
 from __future__ import annotations
 
-import argparse
 import math
 import random
 import re
@@ -22,10 +21,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from time import perf_counter
 
 from benchmarks.charts import chart
 from benchmarks.peers import AdaptiveSender, BackoffSender
+from benchmarks.report import Report, parser
 from benchmarks.simulation import BatcherSender, PacedSender, Sender, World, between
 from rumbuffer.core.pace import Pace
 from rumbuffer.core.pacing import Ledger, OwnLedger, QuotaPacer
@@ -385,19 +384,15 @@ def measure(case: Case) -> Figures:
     return {name: fmean(run[name] for run in runs) for name in runs[0]}
 
 
-def report(case: Case, figures: Figures) -> bool:
-    """Print a row; tell whether it is within its bars."""
-    cells, fine = [], True
-    for name, value in figures.items():
-        bar = case.bars.get(name)
-        missed = bar is not None and not bar.met(value)
-        fine = fine and not missed
-        digits = 3 if name == "Jain" else 2
-        cells.append(
-            f"{name} {value:.{digits}f}" + (f" ({bar}{', MISSED' if missed else ''})" if bar else "")
-        )
-    print(f"  {case.name:<44}", "   ".join(cells), flush=True)
-    return fine
+def show(report: Report, section: str, rows: Sequence[tuple[Case, Figures]]) -> None:
+    """Print a section's table, and judge its rows."""
+    columns = dict.fromkeys(name for _, figures in rows for name in figures)
+    table = report.table(section, ("case", *columns))
+    for case, figures in rows:
+        table.row(case.name, *(figures.get(name) for name in columns))
+        for name, bar in case.bars.items():
+            question = f"{section}: {case.name}: {name}"
+            report.bar(question, str(bar), figures[name], met=bar.met(figures[name]))
 
 
 def draw(section: str, case: Case, folder: Path) -> None:
@@ -410,32 +405,29 @@ def draw(section: str, case: Case, folder: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.pacing", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3, help="how often each case runs (at least)")
-    parser.add_argument("--spread", type=float, default=0.3, help="sigma of the round trips' logarithm")
-    parser.add_argument(
+    options_of = parser("pacing", __doc__)
+    options_of.add_argument("--seeds", type=int, default=3, help="how often each case runs (at least)")
+    options_of.add_argument("--spread", type=float, default=0.3, help="sigma of the round trips' logarithm")
+    options_of.add_argument(
         "--charts",
         type=Path,
         metavar="FOLDER",
         default=Path("build/charts"),
         help="where the charts are written (default: %(default)s)",
     )
-    parser.add_argument("--only", default="", metavar="TEXT", help="sections whose name contains this")
-    options = parser.parse_args(arguments)
+    options_of.add_argument("--only", default="", metavar="TEXT", help="sections whose name contains this")
+    options = options_of.parse_args(arguments)
     Options.seeds, Options.spread = options.seeds, options.spread
     options.charts.mkdir(parents=True, exist_ok=True)
-    started, missed = perf_counter(), []
+    report = Report("pacing", json_to=options.json)
     for section, rows in cases().items():
         if options.only.lower() not in section.lower():
             continue
-        print(section)
+        show(report, section, [(case, measure(case)) for case in rows])
         for case in rows:
-            if not report(case, measure(case)):
-                missed.append(f"{section}: {case.name}")
             draw(section, case, options.charts)
-    print(f"charts: {options.charts}")
-    print(f"{perf_counter() - started:.0f} s; bars missed: {len(missed)}", *missed, sep="\n  ")
-    return 1 if missed else 0
+    report.say(f"charts: {options.charts}")
+    return report.finish()
 
 
 if __name__ == "__main__":

@@ -36,19 +36,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
-import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
-from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 from benchmarks.pacing import Bar, at_least, at_most
 from benchmarks.quota_run import Run, Setup
+from benchmarks.report import Report, Table, parser
 from rumbuffer import Pacing
 from rumbuffer.emulator import Quota
 
@@ -145,31 +140,19 @@ def figures(runs: Sequence[Run]) -> dict[str, float]:
     return row
 
 
-class Report:
-    """Prints the table row by row, and remembers what was missed."""
-
-    def __init__(self) -> None:
-        self.missed: list[str] = []
-        self.rows: list[dict[str, object]] = []
-
-    def head(self, title: str) -> None:
-        print(f"{title:<34}", "".join(f"{name:>14}" for name in COLUMNS), flush=True)
-
-    def row(self, case: Case, runs: Sequence[Run]) -> None:
-        """Print a row, and below it what is not as it should be."""
-        row = figures(runs)
-        cells = (
-            f"{row[name]:>14.{digits}f}" if name in row else f"{'–':>14}" for name, digits in COLUMNS.items()
-        )
-        print(f"  {case.name:<32}", "".join(cells), flush=True)
-        missed = [f"{name} is not {bar}" for name, bar in case.bars.items() if not bar.met(row[name])]
-        wrong = [fault for run in runs for fault in run.wrong]
-        busy = [TOO_BUSY] if missed and row["late ms"] > BUSY_MS else []
-        for fault in missed + wrong + busy:
-            print("   ", fault, flush=True)
-        if missed or (wrong and case.setup.mode is None):
-            self.missed.append(case.name)
-        self.rows.append({"case": case.name, **row, "missed": missed, "wrong": wrong})
+def add(report: Report, table: Table, case: Case, runs: Sequence[Run]) -> None:
+    """Add a row, and below it what is not as it should be."""
+    row = figures(runs)
+    digits = {name: f"{row[name]:.{count}f}" for name, count in COLUMNS.items() if name in row}
+    table.row(case.name, *(float(digits[name]) if name in digits else None for name in COLUMNS))
+    missed = [name for name, bar in case.bars.items() if not bar.met(row[name])]
+    wrong = [fault for run in runs for fault in run.wrong]
+    for fault in wrong + ([TOO_BUSY] if missed and row["late ms"] > BUSY_MS else []):
+        report.say(f"    {fault}")
+    for name, bar in case.bars.items():
+        report.bar(f"{case.name}: {name}", str(bar), row[name], met=name not in missed)
+    if case.setup.mode is None:
+        report.bar(f"{case.name}: books that differ", "none", len(wrong), met=not wrong)
 
 
 async def measure(options: argparse.Namespace, report: Report) -> None:
@@ -177,28 +160,18 @@ async def measure(options: argparse.Namespace, report: Report) -> None:
     cases = [case for case in ours() if options.only in case.name]
     if cases:
         rounds = [await side_by_side(cases, options.seconds) for _ in range(options.rounds)]
-        report.head(f"rumbuffer, {options.rounds} x {options.seconds:g} s")
+        table = report.table(f"rumbuffer, {options.rounds} x {options.seconds:g} s", ("case", *COLUMNS))
         for number, case in enumerate(cases):
-            report.row(case, [runs[number] for runs in rounds])
+            add(report, table, case, [runs[number] for runs in rounds])
     if options.quick:
         return
     for seconds, group in peers(options.seconds):
         cases = [case for case in group if options.only in case.name]
         if cases:
             runs = await side_by_side(cases, seconds)
-            report.head(f"aiobotocore, {seconds:g} s")
+            table = report.table(f"aiobotocore, {seconds:g} s", ("case", *COLUMNS))
             for case, run in zip(cases, runs, strict=True):
-                report.row(case, [run])
-
-
-def machine() -> str:
-    """Where and with what it was measured."""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("aiobotocore", "botocore", "aiohttp"))
-    load = os.getloadavg()[0]
-    return (
-        f"{platform.python_implementation()} {platform.python_version()}, {versions}; {platform.system()} "
-        f"{platform.machine()}, {os.cpu_count()} cores, load before {load:.1f}"
-    )
+                add(report, table, case, [run])
 
 
 def seconds_of_a_run(text: str) -> float:
@@ -209,36 +182,26 @@ def seconds_of_a_run(text: str) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.quota",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
+    options_of = parser("quota", __doc__)
+    options_of.add_argument(
         "--seconds",
         type=seconds_of_a_run,
         default=60.0,
         help="length of a run of ours; bars are for 60",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="how often each case of ours runs (3)")
-    parser.add_argument("--quick", action="store_true", help="one round, and no peers: a minute")
-    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains this")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
-    options = parser.parse_args(arguments)
+    options_of.add_argument("--rounds", type=int, default=3, help="how often each case of ours runs (3)")
+    options_of.add_argument("--quick", action="store_true", help="one round, and no peers: a minute")
+    options_of.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains this")
+    options = options_of.parse_args(arguments)
     if options.quick:
         options.rounds = 1
-    started, report = perf_counter(), Report()
-    print(machine(), flush=True)
+    report = Report("quota", json_to=options.json)
     try:
         asyncio.run(measure(options, report))
     except KeyboardInterrupt:
-        print("interrupted")
+        report.say("interrupted")
         return 130
-    if options.json is not None:
-        rows = {"machine": machine(), "rows": report.rows}
-        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    print(f"{perf_counter() - started:.0f} s; bars missed: {len(report.missed)}", *report.missed, sep="\n  ")
-    return 1 if report.missed else 0
+    return report.finish()
 
 
 if __name__ == "__main__":

@@ -220,11 +220,12 @@ class Report:
     def finish(self) -> int:
         """Print the verdict, write the JSON, and return the exit status: 1 where a bar is missed."""
         missed = [bar for bar in self.bars if not bar.met]
+        width = max((len(bar.question) for bar in self.bars), default=0)
         if self.bars:
-            self.say(f"\n{'bars':<48}{'bar':>18}{'measured':>12}")
+            self.say(f"\n  {'bars':<{width}}{'':>18}{'measured':>12}")
         for bar in self.bars:
             verdict = "" if bar.met else "   MISSED"
-            self.say(f"  {bar.question:<46}{bar.bar:>18}{shown(bar.measured):>12}{verdict}")
+            self.say(f"  {bar.question:<{width}}{bar.bar:>18}{shown(bar.measured):>12}{verdict}")
         self.say(f"\n{perf_counter() - self._started:.0f} s; bars missed: {len(missed)} of {len(self.bars)}")
         if self._json_to is not None:
             text = json.dumps(self.as_json(), indent=1, ensure_ascii=False) + "\n"

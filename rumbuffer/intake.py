@@ -42,7 +42,8 @@ class Intake:
         self._news = store.news
         self._encoder = encoder
         self._wake = wake
-        self._admit_encoded: Callable[[bytes, Session, Lane, float], Admission] = store.admit
+        self._join: Callable[[bytes, Session, Lane], Admission | None] = store.join
+        self._admit_unjoined: Callable[[bytes, Session, Lane, float], Admission] = store.admit_unjoined
         self._said: set[str] = set()
 
     def offer(
@@ -71,17 +72,26 @@ class Intake:
             event = self.encode(type, details, metadata, id, timestamp)
         if app_monitor is not None:
             _check_app_monitor(app_monitor)
-        guard, now = self.guard, self.clock()
-        with guard.lock:
-            if guard.busy:  # this thread interrupted itself, see `Guard`
-                guard.deferred.append(partial(self._admit_deferred, event, session, app_monitor, now))
-                return ACCEPTED
-            guard.busy = True
-            try:
-                lane = store.home if app_monitor is None else store.lane_for(app_monitor)
-                admission = self._admit_encoded(event, session, lane, now)
-            finally:
-                guard.busy = False
+        guard = self.guard
+        lock = guard.lock
+        try:
+            lock.acquire()
+            if guard.busy:
+                admission = self._defer(event, session, app_monitor)
+            else:
+                guard.busy = True
+                try:
+                    lane = store.home if app_monitor is None else store.lane_for(app_monitor)
+                    decided = self._join(event, session, lane)
+                    if decided is None:
+                        decided = self._admit_unjoined(event, session, lane, self.clock())
+                    admission = decided
+                finally:
+                    guard.busy = False
+            lock.release()
+        except BaseException:
+            guard.let_go()
+            raise
         if guard.deferred or self._news.wake:
             guard.leave()
         return admission
@@ -93,19 +103,28 @@ class Intake:
         """
         if self.state != "running":
             return self.refuse(RefusalReason.FORKED if self.state == "forked" else RefusalReason.NOT_RUNNING)
-        guard, store, now = self.guard, self._store, self.clock()
+        guard, lane = self.guard, self._store.home
+        lock = guard.lock
         try:
-            with guard.lock:
-                if guard.busy:  # this thread interrupted itself, see `Guard`
-                    guard.deferred.append(partial(self._admit_deferred, event, session, None, now))
-                    return ACCEPTED
+            lock.acquire()
+            if guard.busy:
+                admission = self._defer(event, session, None)
+            else:
                 guard.busy = True
                 try:
-                    admission = self._admit_encoded(event, session, store.home, now)
+                    decided = self._join(event, session, lane)
+                    if decided is None:
+                        decided = self._admit_unjoined(event, session, lane, self.clock())
+                    admission = decided
                 finally:
                     guard.busy = False
+            lock.release()
         except InvalidEvent as error:  # too large for the limits
+            guard.let_go()
             return self.refuse(RefusalReason.INVALID_EVENT, error)
+        except BaseException:
+            guard.let_go()
+            raise
         if guard.deferred or self._news.wake:
             guard.leave()
         return admission
@@ -202,7 +221,8 @@ class Intake:
     def stop(self, state: str) -> None:
         """Take nothing from now on. Inside the guard: an event that is just being admitted gets in."""
         self.state = state
-        self._admit_encoded = self._refuse_late
+        self._join = _no_join
+        self._admit_unjoined = self._refuse_late
 
     def after_fork(self) -> None:
         """In a forked child, where another thread may have held the lock for ever."""
@@ -215,20 +235,28 @@ class Intake:
     def refuse(self, reason: RefusalReason, error: InvalidEvent | None = None) -> Admission:
         """Count a refusal, log the first for its reason, and return its admission."""
         self.count_refusal(reason)
-        key, text = str(reason), ""
-        if error is not None:
-            key, text = f"{reason} {error.field}", str(error)
-        elif reason is RefusalReason.NO_SESSION:
+        key = reason if error is None else f"{reason} {error.field}"
+        if key not in self._said:
+            self._say_why(reason, key, error)
+        return refusal(reason, error)
+
+    def _say_why(self, reason: RefusalReason, key: str, error: InvalidEvent | None) -> None:
+        text = "" if error is None else str(error)
+        if reason is RefusalReason.NO_SESSION:
             text = str(no_session())
         elif reason in (RefusalReason.NOT_RUNNING, RefusalReason.FORKED):
             text = str(BufferClosed(self.state))
         if text:
             self.say_once(key, f"rumbuffer refused an event: {text}")
-        return refusal(reason, error)
 
     def count_refusal(self, reason: RefusalReason, count: int = 1) -> None:
         """Count events as refused."""
-        self.guard.run(partial(self._add_refusal, reason, count))
+        guard = self.guard
+        with guard.lock:
+            if not guard.busy:
+                self._store.counters.refused[reason] += count
+                return
+        guard.run(partial(self._add_refusal, reason, count))
 
     def say_once(self, key: str, text: str, *, exc_info: bool = False) -> None:
         """Log a warning, the first time that its key comes up."""
@@ -245,10 +273,15 @@ class Intake:
         counters.shed_out += is_shed
 
     def _refuse_late(self, event: bytes, session: Session, lane: Lane, now: float) -> Admission:
-        """Stand in for the store's `admit` once the buffer closes: the caller saw it running just before."""
+        """Stand in for the store's `admit_unjoined` once the buffer closes: the caller saw it running."""
         self._add_refusal(RefusalReason.NOT_RUNNING)
         self._store.forget_if_idle(lane.app_monitor)
         return refusal(RefusalReason.NOT_RUNNING)
+
+    def _defer(self, event: bytes, session: Session, app_monitor: AppMonitor | None) -> Admission:
+        """Answer a thread that interrupted itself inside the core, see `Guard`."""
+        self.guard.deferred.append(partial(self._admit_deferred, event, session, app_monitor, self.clock()))
+        return ACCEPTED
 
     def _admit_deferred(
         self, event: bytes, session: Session, app_monitor: AppMonitor | None, now: float
@@ -269,6 +302,10 @@ class Intake:
     def _after_change(self) -> None:
         if self._news.wake:
             self._wake()
+
+
+def _no_join(event: bytes, session: Session, lane: Lane) -> None:
+    """Stand in for the store's `join` once the buffer closes."""
 
 
 def _check_app_monitor(app_monitor: object) -> None:

@@ -73,6 +73,7 @@ class Pump:
         self._context = contextvars.copy_context()
         self._awake = asyncio.Event()
         self._stopped = False
+        self._going_on_since: float | None = None
         self._task: asyncio.Task[None] | None = None
         self._starting: asyncio.Task[None] | None = None
         self._sender_closed = False
@@ -165,23 +166,27 @@ class Pump:
                 return
 
     def _turn(self) -> float:
-        """Send what may be sent, tell what is to be told; return when to look again."""
+        """Begin a send if there may be one, tell what is to be told; return when to look again."""
         if self._starting is None or self._starting.cancelled():
             self._starting = self._loop.create_task(self._start_sender(), name="rumbuffer sender start")
         until = float("inf")
-        # One time for the whole turn: on a busy machine it may be stopped half-way, and the pacer would take
-        # that for a pause in which nobody had anything to send.
-        now = self._clock()
-        while self._starting.done():
+        # One time for all that may go out at once: on a busy machine it may be stopped half-way, and the
+        # pacer would take that for a pause in which nobody had anything to send.
+        now = self._clock() if self._going_on_since is None else self._going_on_since
+        self._going_on_since = None
+        if self._starting.done():
             with self._guard:
                 action = self._batcher.next_action(now)
-            if not isinstance(action, Flight):
+            if isinstance(action, Flight):
+                send = self._loop.create_task(self._send(action.batch), name="rumbuffer send")
+                self._sends[send] = action
+                send.add_done_callback(self._sent)
+                # Others have their turn on the loop before the next send, and so before the next answer.
+                # Each takes half a millisecond of aiobotocore's time: 32 at once stopped the loop for 15 ms.
+                until = self._going_on_since = now
+            else:
                 until = action
-                break
-            send = self._loop.create_task(self._send(action.batch), name="rumbuffer send")
-            self._sends[send] = action
-            send.add_done_callback(self._sent)
-        if not self._starting.done():
+        else:
             with self._guard:
                 until = self._batcher.tend(now)
         self.tell()

@@ -38,8 +38,8 @@ _SHORT_DRAIN = 2.0
 class BenchSettings:
     """What a run is made of. `drain` is how long the rest may take at the end (seconds).
 
-    `compression` is what `sender` does to requests: for the report alone. `service` describes the service; the
-    emulator's options, or what the endpoint is.
+    `compression` is what `sender` does to requests, for the report alone. `service` describes the service:
+    the emulator's options, or what the endpoint is.
     """
 
     load: LoadSettings

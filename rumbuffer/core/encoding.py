@@ -36,8 +36,9 @@ is_uuid: Callable[[str], re.Match[str] | None] = re.compile(
 
 UUID_RULE = "must be a UUID of 36 characters (8-4-4-4-12 hexadecimal digits)"
 
-_PLAIN = b'{"id":"%b","timestamp":%b%b%b}'
-_WITH_METADATA = b'{"id":"%b","timestamp":%b%b%b,"metadata":%b}'
+_join = b"".join
+_HEAD = b'{"id":"'
+_TIME = b'","timestamp":'
 
 _KNOWN_TYPES_MAX = 1024
 """Types remembered as valid. Applications have dozens; the bound is for types made from user input."""
@@ -177,8 +178,8 @@ class EventEncoder:
 
         Raises `InvalidEvent`. The members stand in the order of the service's model.
         """
-        # The result is put together by `%`, never by orjson alone: what orjson returns keeps the buffer
-        # that it was written to, and a kept event of 150 bytes took 4 KB so (orjson 3.13).
+        # The result is joined, never orjson's own: what orjson returns keeps the buffer that it was written
+        # to, and a kept event of 150 bytes took 4 KB so (orjson 3.13).
         try:
             member = self._type_members.get(type) or self._type_member(type)
             # A dict is dumped once for its text and once more as a string; what is no plain dict goes
@@ -187,18 +188,26 @@ class EventEncoder:
             if metadata is None:
                 if len(text) > self._max_event_bytes:
                     self._too_large(len(text))
-                return _PLAIN % (id, _dumps(timestamp), member, _dumps(text.decode()))
+                return _join(
+                    (_HEAD, id, _TIME, _dumps(timestamp), member, _dumps(text.decode()), b"}"),
+                )
             more = (
                 _dumps(metadata) if metadata.__class__ is dict else json_text("metadata", metadata).encode()
             )
             if len(text) + len(more) > self._max_event_bytes:
                 self._too_large(len(text) + len(more))
-            return _WITH_METADATA % (
-                id,
-                _dumps(timestamp),
-                member,
-                _dumps(text.decode()),
-                _dumps(more.decode()),
+            return _join(
+                (
+                    _HEAD,
+                    id,
+                    _TIME,
+                    _dumps(timestamp),
+                    member,
+                    _dumps(text.decode()),
+                    b',"metadata":',
+                    _dumps(more.decode()),
+                    b"}",
+                )
             )
         except InvalidEvent:
             raise

@@ -39,14 +39,18 @@ _SIBLINGS_LOOKED_AT = 8
 _ANY_ID = "00000000-0000-0000-0000-000000000000"
 
 
-class OpenBatch:
-    """Events of one session that still wait. `size` is the request body's, if it were sealed now."""
+class OpenBatch(list[bytes]):
+    """Events of one session that still wait. `size` is the request body's, if it were sealed now.
+
+    It is the list of its events rather than having one: where a million sessions are open, that is a million
+    objects fewer for the garbage collector to walk (a third of its pause), and 60 bytes a batch.
+    Unlike lists, batches are equal only to themselves.
+    """
 
     __slots__ = (
         "attributes",
         "charge",
         "closed",
-        "events",
         "is_exempt",
         "lane",
         "newer",
@@ -63,9 +67,9 @@ class OpenBatch:
         self.lane: Lane | None = lane
         self.session: Session = session
         self.attributes: bytes | None = session.encoded_attributes
-        self.events: list[bytes] = []
         self.size: int = envelope - 1  # each event brings a comma, and the first needs none
-        self.charge: int = BATCH_CHARGE + envelope
+        # Of the many that are alike, all have the same integer object.
+        self.charge: int = lane.batch_charge if envelope == lane.envelope_size else BATCH_CHARGE + envelope
         self.opened: float = opened
         self.seq: int = seq
         self.closed: bool = False
@@ -75,14 +79,31 @@ class OpenBatch:
         self.older: OpenBatch | None = None
         self.newer: OpenBatch | None = None
 
-    def append(self, event: bytes) -> None:
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other  # a list's own would compare the events
+
+    def __hash__(self) -> int:  # type: ignore[override] # a list has none
+        return id(self)
+
+    def __repr__(self) -> str:
+        return f"<OpenBatch {self.seq} of {len(self)} events>"
+
+    @property
+    def events(self) -> list[bytes]:
+        """Its events, in the order of their admission."""
+        return self
+
+    def take(self, event: bytes) -> None:
         """Take one more event."""
-        self.events.append(event)
+        self.append(event)
         self.size += len(event) + 1
 
     def pop_first(self) -> bytes:
         """Give up the oldest event."""
-        event = self.events.pop(0)
+        event = self.pop(0)
         self.size -= len(event) + 1
         return event
 
@@ -97,10 +118,10 @@ class OpenBatch:
     def fitting(self, max_bytes: int) -> int:
         """Return how many of its events fit into a request's body of so many bytes; one at least."""
         if self.size <= max_bytes:
-            return len(self.events)
-        size = self.size - sum(len(event) + 1 for event in self.events)
+            return len(self)
+        size = self.size - sum(len(event) + 1 for event in self)
         count = 0
-        for event in self.events:
+        for event in self:
             size += len(event) + 1
             if count and size > max_bytes:
                 break
@@ -119,6 +140,7 @@ class Lane:
         "_cursor",
         "app_monitor",
         "bad_streak",
+        "batch_charge",
         "batch_count",
         "delivered_sent_at",
         "envelope_size",
@@ -136,6 +158,8 @@ class Lane:
     def __init__(self, app_monitor: AppMonitor) -> None:
         self.app_monitor: AppMonitor = app_monitor
         self.envelope_size: int = len(SealedBatch(_ANY_ID, app_monitor, _ANY_ID, _ANY_ID, None, ()).body())
+        self.batch_charge: int = BATCH_CHARGE + self.envelope_size
+        """What a batch without session attributes is charged."""
         self.open: dict[str, OpenBatch] = {}  # a session's newest unsealed batch, by the session's key
         self.batch_count: int = 0
         self.oldest: OpenBatch | None = None
@@ -156,7 +180,8 @@ class Lane:
 
     def envelope_for(self, session: Session) -> int:
         """Return the size of a body without events for this session."""
-        return self.envelope_size + attributes_size(session.encoded_attributes)
+        attributes = session.encoded_attributes
+        return self.envelope_size if attributes is None else self.envelope_size + attributes_size(attributes)
 
     def joinable(self, session: Session) -> OpenBatch | None:
         """Return the batch that the session's next event may join.
@@ -206,7 +231,7 @@ class Lane:
         envelope = self.envelope_size + attributes_size(attributes)
         batch = OpenBatch(self, flight.session, envelope, flight.opened, flight.seq)
         batch.attributes = attributes
-        batch.events = events
+        batch.extend(events)
         batch.size += sum(len(event) + 1 for event in events)
         batch.charge = flight.charge
         batch.is_exempt = flight.is_exempt

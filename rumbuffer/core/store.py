@@ -40,6 +40,9 @@ _SEQ_GAP = 1 << 20
 """Batches are numbered this far apart, so that the rest of a partly sealed one fits between."""
 
 
+_FULL = refusal(RefusalReason.BUFFER_FULL)
+
+
 class Store:
     """Lanes of open batches under one memory limit.
 
@@ -114,49 +117,65 @@ class Store:
 
     # Admission ------------------------------------------------------------------------------------------
 
-    def admit(self, event: bytes, session: Session, lane: Lane, now: float) -> Admission:
-        """Admit an encoded event, or refuse it for want of room. Raises `InvalidEvent`.
+    def join(self, event: bytes, session: Session, lane: Lane) -> Admission | None:
+        """Decide on an encoded event in the common cases; in others change nothing and return `None`.
 
-        This runs on every event: the common case (the session has an open batch, there is room, nobody
-        waits) is here in full, all others in `_admit_slowly`.
+        This runs on nearly every event. Common is: the session has an open batch that may take the event as
+        it is, and there is room, or there is none and nothing is evicted for it. That needs no time.
         """
         batch = lane.open.get(session.key)
+        if batch is None or batch.closed:
+            return None
         attributes = session.encoded_attributes
-        if batch is not None and (
-            batch.closed or (attributes is not None and attributes != batch.attributes)
-        ):
-            batch = lane.joinable(session)
-        room = self.room
         size = len(event)
-        cost = size + EVENT_CHARGE
-        if batch is None:
-            envelope = lane.envelope_size
-            if attributes is not None:
-                envelope += attributes_size(attributes)
-            if (
-                cost + BATCH_CHARGE + envelope > room.free
-                or room.waiters
-                or envelope + size > self._largest_body
-            ):
-                return self._admit_slowly(event, session, lane, now)
-            batch = self._add(session, envelope, lane, now)
-        elif (
-            cost > room.free
-            or room.waiters
-            or batch.size + size >= self.max_batch_bytes
-            or (attributes is not None and batch.attributes is None)
-        ):
-            return self._admit_slowly(event, session, lane, now)
-        events = batch.events
-        events.append(event)
+        if (
+            attributes is not None and attributes != batch.attributes
+        ) or batch.size + size >= self.max_batch_bytes:
+            return None
+        room = self.room
+        if size + EVENT_CHARGE > room.free or room.waiters:
+            if self._evicts or size + EVENT_CHARGE + batch.charge > room.capacity:
+                return None
+            return self._refuse(lane)
+        batch.append(event)
         batch.size += size + 1
-        room.free -= cost
+        room.free -= size + EVENT_CHARGE
         counters = self.counters
         counters.accepted += 1
         counters.pending += 1
-        if len(events) >= self.max_batch_events:
+        if len(batch) >= self.max_batch_events:
             self._close(batch)
         return ACCEPTED
+
+    def admit(self, event: bytes, session: Session, lane: Lane, now: float) -> Admission:
+        """Admit an encoded event, or refuse it for want of room. Raises `InvalidEvent`."""
+        admission = self.join(event, session, lane)
+        return self.admit_unjoined(event, session, lane, now) if admission is None else admission
+
+    def admit_unjoined(self, event: bytes, session: Session, lane: Lane, now: float) -> Admission:
+        """Decide on an event on which `join` did not. Raises `InvalidEvent`."""
+        room = self.room
+        size = len(event)
+        envelope = lane.envelope_size
+        if session.encoded_attributes is not None:
+            envelope += attributes_size(session.encoded_attributes)
+        cost = size + EVENT_CHARGE + BATCH_CHARGE + envelope
+        if envelope + size <= self._largest_body:
+            if cost <= room.free and not room.waiters:
+                if session.key not in lane.open or lane.joinable(session) is None:
+                    self._put(event, self._add(session, envelope, lane, now))
+                    return ACCEPTED
+            elif (
+                not self._evicts
+                and cost <= room.capacity
+                and (room.waiters or size + EVENT_CHARGE > room.free)
+            ):
+                return self._refuse(lane)
+        if self._make_room(event, session, lane):
+            self._place(event, session, lane, now)
+            self.room.grant()
+            return ACCEPTED
+        return self._refuse(lane)
 
     def admit_or_drop(self, event: bytes, session: Session, lane: Lane, now: float) -> None:
         """Admit an event that was answered "accepted" already; without room it is a counted drop."""
@@ -259,16 +278,16 @@ class Store:
             cost = more
         return min(cost, self.room.capacity)
 
-    def _admit_slowly(self, event: bytes, session: Session, lane: Lane, now: float) -> Admission:
-        if self._make_room(event, session, lane):
-            self._place(event, session, lane, now)
-            admission = ACCEPTED
-        else:
-            self.counters.refused[RefusalReason.BUFFER_FULL] += 1
+    def _refuse(self, lane: Lane) -> Admission:
+        """Count an event as refused for want of room."""
+        if not self.pressed:
+            self._press()
+        self.counters.refused[RefusalReason.BUFFER_FULL] += 1
+        if lane is not self.home:
             self.forget_if_idle(lane.app_monitor)
-            admission = refusal(RefusalReason.BUFFER_FULL)
-        self.room.grant()
-        return admission
+        if self.room.waiters:
+            self.room.grant()
+        return _FULL
 
     def _make_room(self, event: bytes, session: Session, lane: Lane) -> bool:
         """Tell whether the event may be placed, after evicting for it where the policy says so."""
@@ -326,13 +345,17 @@ class Store:
             batch = self._open(session, lane, now)
         elif batch.attributes is None and session.encoded_attributes is not None:
             self.room.free -= batch.adopt(session.encoded_attributes)
-        batch.append(event)
+        self._put(event, batch)
+        return batch
+
+    def _put(self, event: bytes, batch: OpenBatch) -> None:
+        """Put the event into a batch that takes it."""
+        batch.take(event)
         self.room.free -= len(event) + EVENT_CHARGE
         self.counters.accepted += 1
         self.counters.pending += 1
         if len(batch.events) >= self.max_batch_events:
             self._close(batch)
-        return batch
 
     def _place_exempt(
         self, event: bytes, session: Session, lane: Lane, now: float, waiter: Waiter | None

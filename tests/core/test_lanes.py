@@ -35,7 +35,7 @@ def opened(lane: Lane, of: int, seq: int, attributes: str | None = None) -> Open
     """Open a batch with one event."""
     its = session(of, attributes)
     batch = lane.add(its, lane.envelope_for(its), 0.0, seq)
-    batch.append(event(seq))
+    batch.take(event(seq))
     return batch
 
 
@@ -269,3 +269,13 @@ def test_a_held_foreign_lane_is_remembered_without_events() -> None:
         rig.record(of)
     assert rig.store.lanes[OTHER].is_empty
     assert rig.batcher.health() == "held"
+
+
+def test_a_batch_is_equal_to_itself_alone() -> None:
+    """Two batches with the same events are two; what is shown of one are no events."""
+    lane = Lane(HOME)
+    one, other = opened(lane, 1, 1), opened(lane, 2, 1)
+    assert one == one  # noqa: PLR0124
+    assert one != other
+    assert len({one, other}) == 2
+    assert repr(one) == "<OpenBatch 1 of 1 events>"

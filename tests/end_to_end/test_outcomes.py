@@ -336,7 +336,8 @@ async def test_a_batch_that_is_too_large(emulator: Emulator) -> None:
         assert emulator.requests.rejected == before.rejected
     run.compare()
     assert max(len(batch.body) for batch in emulator.batches) <= 20_000
-    assert [event.id for event in emulator.events()] == [uuid_of(number) for number in range(120)]
+    # Which of two batches on the way arrives first is not promised.
+    assert sorted(event.id for event in emulator.events()) == [uuid_of(number) for number in range(120)]
 
 
 async def test_a_single_event_that_is_too_large(emulator: Emulator) -> None:

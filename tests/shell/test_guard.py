@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -108,3 +109,42 @@ def test_another_thread_may_have_done_it() -> None:
     guard.deferred = Emptied([lambda: made.append(2)])
     guard.leave()
     assert made == [1]
+
+
+class Struck:
+    """A lock whose taking is interrupted by an exception, just before or just after."""
+
+    def __init__(self, lock: threading.RLock, *, taken: bool) -> None:
+        self._lock = lock
+        self._taken = taken
+        self.release = lock.release
+
+    def acquire(self) -> bool:
+        """Take it, perhaps, and raise."""
+        if self._taken:
+            self._lock.acquire()
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("taken", [True, False])
+@simulated
+async def test_an_exception_as_the_lock_is_taken(*, taken: bool) -> None:
+    """A signal handler's exception that strikes as the lock is taken goes on, and leaves the lock free."""
+    buffer = buffer_of(FakeSender())
+    async with buffer:
+        guard = buffer._intake.guard
+        lock = guard.lock
+        guard.lock = Struck(lock, taken=taken)  # type: ignore[assignment]
+        with pytest.raises(KeyboardInterrupt):
+            buffer.record("a", {}, session=session_of())
+        with pytest.raises(KeyboardInterrupt):
+            buffer._intake.offer_encoded(b"{}", session_of())
+        guard.lock = lock
+        free: list[bool] = []
+        prober = threading.Thread(target=lambda: free.append(lock.acquire(timeout=0.5)))
+        prober.start()
+        prober.join()
+        assert free == [True]
+        guard.lock = threading.RLock()  # the prober's is held by a thread that is gone
+        assert buffer.record("a", {}, session=session_of())
+        assert buffer.stats().accepted == 1

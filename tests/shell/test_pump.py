@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from rumbuffer import Limits
+from rumbuffer import Limits, Outcome, SealedBatch
 from rumbuffer.core.pacing import QuotaPacer
 from tests.fakes import FakeSender, SimulatedLoop, buffer_of, event_of, pacing_of, run_on, session_of
 
@@ -47,3 +47,33 @@ def test_a_turn_has_one_time(monkeypatch: pytest.MonkeyPatch) -> None:
     run_on(HaltingLoop, main())
     assert len(taken) == 30
     assert asked == taken[:29]
+
+
+def test_others_have_their_turn_between_two_sends() -> None:
+    """Sends are begun one by one, though tokens and slots are there for many: the loop is not stopped."""
+    turns: list[int] = []
+    begun: list[int] = []
+
+    class Noting(FakeSender):
+        async def send(self, batch: SealedBatch) -> Outcome:
+            begun.append(len(turns))
+            return await super().send(batch)
+
+    async def other() -> None:
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        limits = Limits(max_batch_events=1)
+        async with buffer_of(Noting(), pacing=pacing_of(quota=1e6, burst=10), limits=limits) as buffer:
+            task = asyncio.create_task(other())
+            await asyncio.sleep(0)
+            for number in range(8):
+                buffer.put_nowait(event_of(number), session=session_of(number))
+            await buffer.flush()
+            task.cancel()
+
+    run_on(SimulatedLoop, main())
+    assert len(begun) == 8
+    assert len(set(begun)) == 8
