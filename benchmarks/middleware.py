@@ -1,6 +1,6 @@
 """What a middleware adds to a request, ours beside its peers': in process, and under uvicorn.
 
-    python -m benchmarks.middleware [--rounds 100] [--seconds 4] [--no-server] [--json FILE]
+    python -m benchmarks.middleware [--rounds 100] [--seconds 4] [--no-server] [--json [FILE]]
 
 In process, each case is `benchmarks.middleware_in_process` in a fresh process of its own: the processor
 time of a call through the middleware less that of a bare call. The cases run in turn, several times over,
@@ -22,11 +22,8 @@ reached.
 
 from __future__ import annotations
 
-import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import random
 import shutil
 import socket
@@ -35,10 +32,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.middleware_cases import CASES, browser_cookie
+from benchmarks.report import Report, parser
 
 REPEATS = 3
 VISITORS = 5000
@@ -160,67 +158,36 @@ def all_under_uvicorn(seconds: int) -> dict[str, dict[str, float]]:
     }
 
 
-def conditions() -> dict[str, Any]:
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],  # noqa: S607 - git is wherever it is
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "missing"
-    return {
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
-        "commit": commit,
-        **versions,
-    }
-
-
-def show(added: dict[str, float], served: dict[str, dict[str, float]]) -> bool:
-    print(f"\n{'in process: µs added to a request':52}{'µs':>8}{'times ours':>12}")
-    ours = added["rumbuffer"]
+def show(report: Report, added: dict[str, float], served: dict[str, dict[str, float]]) -> None:
+    table = report.table("In process: µs added to a request", ("case", "µs", "times ours"))
     for case, microseconds in added.items():
-        print(f"{case:52}{microseconds:8.2f}{microseconds / ours:12.1f}")
+        table.row(case, microseconds, microseconds / added["rumbuffer"])
     if served:
         bare = served["nothing"]["microseconds"]
-        print(f"\n{'uvicorn and wrk':40}{'requests/s':>12}{'µs added':>12}")
+        table = report.table("Under uvicorn, driven by wrk", ("case", "requests/s", "µs added"))
         for case, seen in served.items():
-            print(f"{case:40}{seen['requests_per_second']:12.0f}{seen['microseconds'] - bare:12.1f}")
-    reached = True
-    print()
+            table.row(case, round(seen["requests_per_second"]), seen["microseconds"] - bare)
     for case, peer, bar in BARS:
         if case in added and peer in added:
-            ratio = added[peer] / added[case]
-            reached = reached and ratio >= bar
-            verdict = "yes" if ratio >= bar else "NO"
-            print(f"{peer}: {ratio:.1f} times {case}; the bar is {bar:.3g}: {verdict}")
-    return reached
+            report.bar(
+                f"{peer}: times {case}",
+                f"at least {bar:.3g}",
+                added[peer] / added[case],
+                met=added[peer] / added[case] >= bar,
+            )
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=100, help="rounds of 250 requests for each run")
-    parser.add_argument("--seconds", type=int, default=4, help="seconds of load for each server")
-    parser.add_argument("--no-server", action="store_true", help="measure in process only")
-    parser.add_argument("--json", type=Path, help="write the results to this file, too")
-    arguments = parser.parse_args()
-    found = conditions()
-    print(", ".join(f"{name} {value}" for name, value in found.items()))
-    added = all_in_process(arguments.rounds)
-    served = {} if arguments.no_server else all_under_uvicorn(arguments.seconds)
-    reached = show(added, served)
-    if arguments.json is not None:
-        arguments.json.write_text(
-            json.dumps({"conditions": found, "in_process": added, "uvicorn": served}, indent=2)
-        )
-    return 0 if reached else 1
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser("middleware", __doc__, PACKAGES)
+    options.add_argument("--rounds", type=int, default=100, help="rounds of 250 requests for each run")
+    options.add_argument("--seconds", type=int, default=4, help="seconds of load for each server")
+    options.add_argument("--no-server", action="store_true", help="measure in process only")
+    given = options.parse_args(arguments)
+    report = Report("middleware", PACKAGES, given.json)
+    added = all_in_process(given.rounds)
+    served = {} if given.no_server else all_under_uvicorn(given.seconds)
+    show(report, added, served)
+    return report.finish()
 
 
 if __name__ == "__main__":

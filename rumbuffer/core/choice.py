@@ -175,7 +175,7 @@ class Chooser:
                 continue
             at = max(gate.probe_at, self._probing.next_slot(now))
             if at > now:
-                if any(lane.flights or lane.oldest for lane in lanes):
+                if any(lane.flights or lane.oldest is not None for lane in lanes):
                     wait = min(wait, at)
                 continue
             candidate = self._probe_of(gate, lanes)
@@ -252,7 +252,7 @@ class Chooser:
             return urgent
         if quiet is None and self._is_due(oldest, patience, now):
             return oldest  # it may be one that the overflow has eaten from: neither full nor quiet
-        return quiet or full
+        return full if quiet is None else quiet
 
     def _is_due(self, batch: OpenBatch, patience: float, now: float) -> bool:
         return batch.seq < self._store.flush_seq or batch.opened + patience <= now
