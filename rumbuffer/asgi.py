@@ -8,7 +8,7 @@ What becomes an event, and when:
 - An HTTP request is one `http_event` when its response is complete: the last body message was sent, so
   a background task does not count, and a streamed response counts until its end.
 - A client that goes away: what was sent of the response is what is recorded, with ``http_aborted``;
-  with status 499 where no response had begun.
+  with status 499 where no response had begun. uvicorn knows of it even where the application did not listen.
 - An exception that leaves the application: status 500 with `error`, and a `js_error_event`; it is
   raised on as it is. ``http_status`` in the metadata is what the client got, if a response had begun.
   From a background task, after the response, it is a `js_error_event` alone.
@@ -18,6 +18,8 @@ What becomes an event, and when:
 - A websocket is one `http_event` for the connection's life, with status 101 and ``ws_close_code``, or the
   status that the handshake was refused with.
 - A request whose session is not sampled passes through as it is, and counts as sampled out.
+- A request that passes two of these middlewares with one buffer, an application's and a mounted one's, is
+  recorded by the outer one.
 
 Inside the application, and in its threads and background tasks, the session is the current one.
 """
@@ -41,17 +43,21 @@ from rumbuffer.web.lifecycle import App, Lifecycle, Receive, Send
 from rumbuffer.web.recorder import BeforeRecord, Recorder
 from rumbuffer.web.redaction import redact_path
 from rumbuffer.web.sessions import SessionFinder
+from rumbuffer.web.set_cookie import send_with_cookie
 from rumbuffer.web.visits import (
     BODILESS,
     HttpVisit,
     Scope,
     Visit,
     WebSocketVisit,
-    send_with_cookie,
     size_of,
 )
 
 __all__ = ["RumMiddleware", "SessionCookie", "redact_path"]
+
+
+_WATCHED = "rumbuffer.buffer"
+"""The scope's member that holds the buffer which a request is recorded in."""
 
 
 class RumMiddleware:
@@ -141,6 +147,9 @@ class RumMiddleware:
             if not self._lifecycle.settled:
                 watch_frameworks(scope.get("litestar_app"))
                 await self._lifecycle.begin()
+            if _WATCHED in scope and scope[_WATCHED] is self.buffer:  # `in` costs a third less than `get`
+                await self.app(scope, receive, send)
+                return
             try:
                 visit = self._visit(kind, scope, receive, send)
             except Exception as error:  # noqa: BLE001 - a defect of ours must not become a failed request
@@ -207,6 +216,7 @@ class RumMiddleware:
         if found is None:
             return None
         session, sampled, cookie = found
+        scope[_WATCHED] = self.buffer
         if not sampled:
             self._door.count_sampled_out(session)
             unwatched = Visit()

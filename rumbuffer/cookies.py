@@ -42,8 +42,14 @@ _BEFORE_A_NAME = (b" ", b"", b";")
 _AFTER_A_VALUE = (b";", b"", b" ")
 
 _REFRESH = 60
-"""Seconds after which our own cookie is set again. Not with every response: one that sets a cookie
+"""Seconds after which our own cookie is set again, at most. Not with every response: one that sets a cookie
 cannot be cached, and 1 minute of 30 is near enough to sliding."""
+
+_SLIDES = 30
+"""Times that a cookie which lives for less than 30 minutes is set again in its life, at most."""
+
+_CLOCKS_APART = 60
+"""Seconds that another server's clock may be ahead."""
 
 _is_token = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}").fullmatch
 _is_attribute = re.compile(r"[^\x00-\x1f;,\x7f]{1,255}").fullmatch
@@ -172,6 +178,7 @@ class SessionCookie:
                 )
         if isinstance(self.max_age, bool) or not isinstance(self.max_age, int) or self.max_age < 1:
             raise InvalidSetting("SessionCookie.max_age", "must be a number of seconds", str(self.max_age))
+        self._check_prefix()
         parts = [f"Max-Age={self.max_age}", f"Path={self.path}"]
         if self.domain is not None:
             parts.append(f"Domain={self.domain}")
@@ -181,6 +188,16 @@ class SessionCookie:
         constant = "; ".join(parts).encode("latin-1", "replace").replace(b"%", b"%%")
         start = self.name.replace("%", "%%").encode() + b"=%b.%08x; "
         object.__setattr__(self, "template", start + constant)
+
+    def _check_prefix(self) -> None:
+        """Check what a name promises: a browser drops a cookie that breaks it, and says nothing."""
+        name = self.name.lower()
+        if name.startswith(("__host-", "__secure-")) and not self.secure:
+            raise InvalidSetting("SessionCookie.secure", "must be true for a name that begins so", "false")
+        if name.startswith("__host-") and (self.domain is not None or self.path != "/"):
+            raise InvalidSetting(
+                "SessionCookie.name", "must not begin with __Host- beside a domain or a path", "one that does"
+            )
 
     def header(self, session_id: str, now: int) -> bytes:
         """Return the value of the ``Set-Cookie`` header that sets it at `now`, in seconds."""
@@ -194,11 +211,12 @@ class OwnCookieReader:
     is worked out once a second.
     """
 
-    __slots__ = ("_max_age", "_newest", "_now", "_oldest", "_prefix", "_refreshed")
+    __slots__ = ("_max_age", "_newest", "_now", "_oldest", "_prefix", "_refresh", "_refreshed")
 
     def __init__(self, cookie: SessionCookie) -> None:
         self._prefix = f"{cookie.name}=".encode()
         self._max_age = cookie.max_age
+        self._refresh = min(_REFRESH, cookie.max_age // _SLIDES)
         self._now = -1
         self._oldest = self._refreshed = self._newest = b""
 
@@ -233,6 +251,6 @@ class OwnCookieReader:
 
     def _work_out(self, now: int) -> None:
         self._oldest, self._refreshed, self._newest = (
-            b"%08x" % max(0, then) for then in (now - self._max_age, now - _REFRESH, now + _REFRESH)
+            b"%08x" % max(0, then) for then in (now - self._max_age, now - self._refresh, now + _CLOCKS_APART)
         )
         self._now = now

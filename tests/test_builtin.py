@@ -165,6 +165,7 @@ BAD: list[tuple[str, Callable[[], Event]]] = [
     ("metadata.a", start(a=None)),
     ("metadata.a", start(a="x" * 257)),
     ("metadata.a", start(a=float("inf"))),
+    ("metadata.a", start(a=10**400)),
     ("metadata", start(**{f"a{number}": number for number in range(11)})),
     ("metadata", lambda: SessionStartEvent(metadata='{"a":1}')),  # type: ignore[arg-type]
 ]
@@ -346,3 +347,14 @@ def test_details_of_a_custom_event_are_its_members() -> None:
     """The details of a custom event cannot be replaced."""
     with pytest.raises(AttributeError):
         Checkout(total=1).details = {}
+
+
+class Untyped(CustomEvent):
+    total: float = 0.0
+
+
+async def test_custom_event_without_a_type() -> None:
+    """A class that names no type makes events that are refused, by the member."""
+    async with Site().buffer as buffer:
+        with pytest.raises(InvalidEvent, match="type"):
+            buffer.put_nowait(Untyped(), session=SESSION)

@@ -41,7 +41,7 @@ from rumbuffer.web.lifecycle import Lifecycle
 from rumbuffer.web.recorder import BeforeRecord, Exchange, Recorder
 from rumbuffer.web.redaction import redact_path
 from rumbuffer.web.sessions import Found, SessionFinder
-from rumbuffer.web.visits import may_be_shared
+from rumbuffer.web.set_cookie import may_be_shared
 
 __all__ = ["BUFFER", "setup"]
 
@@ -183,7 +183,10 @@ class _Server:
         visits: dict[RumBuffer, _Visit] = request.get(_VISITS) or {}
         visit = visits.get(self._door.buffer)
         if visit is not None and visit.server is self:
-            visit.prepare(response)
+            try:
+                visit.prepare(response)
+            except Exception as defect:  # noqa: BLE001 - a defect of ours must not become a failed request
+                self.recorder.failed(defect)
 
     def _visit(self, request: web.Request) -> _Visit | None:
         """Return what watches over a request; `None` where it has no session."""
@@ -358,9 +361,8 @@ class _Visit:
 def _may_be_kept(response: web.StreamResponse) -> bool:
     """Tell whether a shared cache may keep a response, which then carries nobody's cookie."""
     return any(
-        may_be_shared(name.encode(), value.encode("latin-1", "replace"))
-        for name in (hdrs.CACHE_CONTROL, hdrs.EXPIRES)
-        for value in response.headers.getall(name, ())
+        may_be_shared(name.encode("latin-1", "replace"), value.encode("latin-1", "replace"))
+        for name, value in response.headers.items()
     )
 
 

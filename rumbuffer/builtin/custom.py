@@ -24,11 +24,11 @@ class CustomEvent(Event):
     """An event type of your own, declared as a class with annotated members, as a dataclass is.
 
     The members are the details. `metadata`, `id` and `timestamp` are an event's own; set them on the
-    event. Raises `TypeError` where a class is declared with a name that an event has itself, and
-    `InvalidEvent` at admission.
+    event. A class without a `type` is a base for others. Raises `TypeError` where a class is declared with
+    a name that an event has itself, and `InvalidEvent` at admission.
     """
 
-    event_type: ClassVar[str]
+    event_type: ClassVar[str] = ""
 
     def __init_subclass__(cls, *, type: str | None = None, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)

@@ -17,6 +17,7 @@ __all__ = [
     "a_truth",
     "a_version",
     "a_whole",
+    "is_finite",
     "list_of",
     "object_of",
     "text_of",
@@ -44,8 +45,16 @@ def text_of(length: int) -> Rule:
 
 def a_number(field: str, value: object) -> None:
     """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not is_finite(value):
         raise InvalidEvent(field, "must be a finite number", shape_of(value))
+
+
+def is_finite(number: float) -> bool:
+    """Tell whether a number is finite, and no integer beyond all floats."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
 
 
 def a_whole(field: str, value: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 
@@ -14,6 +13,7 @@ from rumbuffer.builtin.rules import (
     a_truth,
     a_version,
     a_whole,
+    is_finite,
     list_of,
     object_of,
     text_of,
@@ -185,5 +185,5 @@ def _check_attribute(field: str, value: object) -> None:
     if isinstance(value, str):
         if len(value) > _LONGEST_VALUE:
             raise InvalidEvent(field, f"must be at most {_LONGEST_VALUE} characters", shape_of(value))
-    elif not isinstance(value, (int, float)) or not math.isfinite(value):
+    elif not isinstance(value, (int, float)) or not is_finite(value):
         raise InvalidEvent(field, "must be a string, a finite number or a boolean", shape_of(value))

@@ -88,7 +88,13 @@ class Door:
         return self._intake.refuse(RefusalReason.INVALID_EVENT, error)
 
     def failed(self, what: str, error: BaseException) -> None:
-        """Log that something raised, the first time; where and what type, for its text may be personal."""
+        """Log that something raised, the first time; where and what type, for its text may be personal.
+
+        Errors of ours that name a setting or a member hold nothing personal, and are told whole.
+        """
+        if isinstance(error, (InvalidSetting, InvalidEvent)):
+            self._intake.say_once(what, f"rumbuffer: {what} raised {type(error).__name__}: {error}")
+            return
         frame = error.__traceback__
         while frame is not None and frame.tb_next is not None:
             frame = frame.tb_next

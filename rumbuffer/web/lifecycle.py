@@ -179,7 +179,8 @@ class Lifecycle:
 
     def _close_at_exit(self) -> None:
         guardian = self._guardian
-        if guardian is None or not self._ours:
+        # In a forked child the loop is the parent's, with all that is waiting in it.
+        if guardian is None or not self._ours or self._door.state == "forked":
             return
         loop = guardian.get_loop()
         if not (loop.is_closed() or loop.is_running()):

@@ -200,6 +200,10 @@ class Recorder:
         """Say that something of ours went wrong."""
         self._door.failed("a defect (please report it)", defect)
 
+    def misread(self, error: Exception) -> None:
+        """Say that a message of the application's, or of the server's, was none that ASGI knows."""
+        self._door.failed("reading the ASGI messages", error)
+
     def _js_error(self, error: BaseException, exchange: Exchange) -> None:
         if not self._errors:
             return
@@ -272,6 +276,8 @@ class Recorder:
                     id=event.id,
                     timestamp=event.timestamp,
                 )
+        except InvalidEvent as error:
+            self._door.refuse(error)
         except (Exception, CancelledError) as error:  # noqa: BLE001 - whatever a user's hook does, the request goes on
             # Not recorded as it was: the hook may be what keeps secrets out.
             self._door.failed("before_record", error)

@@ -96,4 +96,4 @@ class _Sigterm:
                     stopping.get_loop().call_soon_threadsafe(stopping.set_result, handler)
 
 
-sigterm = _Sigterm()
+sigterm: _Sigterm = _Sigterm()

@@ -23,7 +23,12 @@ PART = "part of a long answer " * 50
 
 
 class NotingBuffer(RumBuffer):
-    """Leaves its counters in a file when it is closed, one for each process."""
+    """Leaves a file when it is started, and one with its counters when it is closed, for each process."""
+
+    async def start(self) -> None:
+        """Start, and write the file."""
+        await super().start()
+        Path(os.environ["SITE_STATS"], f"{os.getpid()}.started").touch()
 
     async def aclose(self, timeout: float | None = None) -> CloseReport:
         """Close, and write the file."""

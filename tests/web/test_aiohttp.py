@@ -67,6 +67,11 @@ async def cached(request: web.Request) -> web.Response:
     return web.Response(headers={"Cache-Control": "public"})
 
 
+async def cached_nearby(request: web.Request) -> web.Response:
+    """Answer with what a network that delivers content may keep."""
+    return web.Response(headers={"Cache-Control": "no-store", "CDN-Cache-Control": "max-age=600"})
+
+
 async def socket(request: web.Request) -> web.WebSocketResponse:
     """Say everything back."""
     websocket = web.WebSocketResponse()
@@ -96,6 +101,7 @@ def application(site: Site, **options: Any) -> web.Application:
     app.router.add_get("/failing", failing)
     app.router.add_get("/moved", moved)
     app.router.add_get("/cached", cached)
+    app.router.add_get("/cached_nearby", cached_nearby)
     app.router.add_get("/socket/{room}", socket)
     app.router.add_get("/never", never)
     setup(app, site.buffer, **options)
@@ -250,7 +256,12 @@ async def test_own_session() -> None:
         client.session.cookie_jar.clear()
         again = await ask(client, "/items/1", headers={"Cookie": cookie.partition(";")[0]})
         assert "Set-Cookie" not in again.headers
-        for path, expected in (("/streamed", True), ("/moved", True), ("/cached", False)):
+        for path, expected in (
+            ("/streamed", True),
+            ("/moved", True),
+            ("/cached", False),
+            ("/cached_nearby", False),
+        ):
             client.session.cookie_jar.clear()
             assert ("Set-Cookie" in (await ask(client, path)).headers) is expected
     events = await site.events()
@@ -316,7 +327,7 @@ async def test_buffer_that_is_left_alone(managed: bool) -> None:
     await site.buffer.aclose()
 
 
-@pytest.mark.parametrize("where", ["_Server._find", "_Visit._exchange"])
+@pytest.mark.parametrize("where", ["_Server._find", "_Visit.prepare", "_Visit._exchange"])
 async def test_defect_of_ours(
     where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

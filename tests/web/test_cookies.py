@@ -259,3 +259,30 @@ def padded_to(length: int) -> str:
     value = base64.b64encode(text.ljust(length // 4 * 3).encode()).decode()
     assert len(value) == length
     return value
+
+
+@pytest.mark.parametrize(("max_age", "seconds"), [(10, 0), (60, 2), (1800, 60), (86400, 60)])
+def test_own_cookie_slides_whatever_its_age(max_age: int, seconds: int) -> None:
+    """It is set anew well before it ends: after a minute, or a thirtieth of a short life."""
+    cookie = SessionCookie(max_age=max_age)
+    header, reader = cookie.header(SESSION, 1000), OwnCookieReader(cookie)
+    if seconds:
+        assert reader.read(header, 1000 + seconds - 1) == (SESSION, False)
+    assert reader.read(header, 1000 + seconds) == (SESSION, True)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"name": "__Host-rum", "domain": "example.com"},
+        {"name": "__host-rum", "path": "/shop"},
+        {"secure": False, "name": "__Host-rum"},
+        {"secure": False, "name": "__Secure-rum"},
+    ],
+)
+def test_own_cookie_that_browsers_would_drop(settings: dict[str, Any]) -> None:
+    """A name that promises what the other settings break is refused (RFC 6265bis, 4.1.3)."""
+    with pytest.raises(InvalidSetting, match=next(iter(settings))):
+        SessionCookie(**settings)
+    assert SessionCookie("__Host-rum").secure
+    assert SessionCookie("__Secure-rum", domain="example.com", path="/shop").secure

@@ -231,6 +231,64 @@ async def test_disconnect_that_starlette_raises(site: Site) -> None:
     assert (await site.event()).status == 499
 
 
+class Cycle:
+    """What uvicorn serves a request with; it takes what is sent after the client left in silence."""
+
+    def __init__(self) -> None:
+        self.disconnected = False
+
+    async def receive(self) -> Message:
+        """Say that the body is over."""
+        return {"type": "http.request", "body": b"ab", "more_body": False}
+
+    async def send(self, message: Message) -> None:
+        """Take it."""
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("parts", "status", "told"),
+    [(0, 200, (499, 0, True)), (2, 200, (200, 6, True)), (0, 503, (503, 3, None))],
+)
+async def test_client_that_only_the_server_knows_to_have_left(
+    site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    parts: int,
+    status: int,
+    told: tuple[int, int, bool | None],
+) -> None:
+    """A response that comes after the client left is broken off, though the application never listened."""
+    monkeypatch.setattr("rumbuffer.web.visits._WORTH_ASKING", 0.0)
+    cycle = Cycle()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({**START, "status": status})
+        for _ in range(parts):
+            await send(PART)
+        cycle.disconnected = True
+        await send(END)
+
+    await rum(app, site)(scope_of(headers=BROWSER, method=method), cycle.receive, cycle.send)
+    event = await site.event()
+    seen = event.metadata
+    assert (event.status, seen["http_response_bytes"], seen.get("http_aborted")) == told
+
+
+async def test_disconnects_in_a_group(site: Site) -> None:
+    """A group of nothing but clients that left is no error; a mixed one is, and one too deep to tell."""
+    gone = type("ClientDisconnect", (Exception,), {})()
+    group = deep = ExceptionGroup("tasks", [gone, ExceptionGroup("more", [gone])])
+    for _ in range(5000):
+        deep = ExceptionGroup("tasks", [deep])
+    for error in (group, ExceptionGroup("tasks", [gone, Oops()]), deep):
+        with pytest.raises(ExceptionGroup):
+            await get(rum(failing(error), site), headers=BROWSER)
+    statuses = [event.status for event in await site.events() if event.type == HTTP]
+    assert sorted(statuses) == [499, 500, 500]
+
+
 async def test_an_error_of_a_background_task_is_the_applications(site: Site) -> None:
     """A lost mail server is no client that left."""
 

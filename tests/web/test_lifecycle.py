@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rumbuffer import AppMonitor, Limits, Outcome, RumBuffer, SealedBatch
+from rumbuffer import AppMonitor, InvalidSetting, Limits, Outcome, RumBuffer, SealedBatch
 from rumbuffer.asgi import RumMiddleware
 from tests.web.helpers import (
     BROWSER,
@@ -154,6 +154,19 @@ async def test_shutdown_that_raises(site: Site, error: type[BaseException]) -> N
     with pytest.raises(error):
         await live(RumMiddleware(app, buffer=site.buffer))
     assert site.service.is_closed
+
+
+async def test_setting_that_keeps_the_buffer_from_starting(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names the setting, and what it must be."""
+
+    async def fail(self: RumBuffer) -> None:
+        raise InvalidSetting("endpoint_url", "must be an http or https URL", "str of 4 characters")
+
+    monkeypatch.setattr(RumBuffer, "start", fail)
+    assert (await get(RumMiddleware(answering(), buffer=site.buffer), headers=BROWSER)).status == 200
+    assert "endpoint_url: must be an http or https URL; got str of 4 characters" in caplog.text
 
 
 async def test_buffer_that_does_not_start(
@@ -547,6 +560,26 @@ def test_forked_child_and_the_handler(ends: list[str]) -> None:
 
     asyncio.run(serve())
     assert ends == ["closed"]
+
+
+def test_forked_child_and_a_loop_that_was_left() -> None:
+    """A child that is forked while the loop stands still does not run it at its exit; the parent does."""
+    site = Site()
+    app = RumMiddleware(answering(), buffer=site.buffer)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(get(app, headers=BROWSER))
+    ran: list[bool] = []
+    loop.call_soon(ran.append, True)
+    child = os.fork()
+    if child == 0:
+        app._lifecycle._close_at_exit()
+        os._exit(len(ran))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    app._lifecycle._close_at_exit()
+    loop.close()
+    assert ran == [True]
+    assert site.buffer.stats().delivered == 1
 
 
 def test_sigterm_is_left_alone_off_the_main_thread(ends: list[str], caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -10,6 +11,10 @@ import pytest
 from rumbuffer import Limits, Outcome, SealedBatch
 from tests.web.helpers import (
     BROWSER,
+    END,
+    PART,
+    START,
+    Headers,
     Message,
     Oops,
     Receive,
@@ -155,6 +160,49 @@ async def test_response_without_a_status(site: Site) -> None:
 
     messages = (await get(rum(app, site), headers=BROWSER)).messages
     assert [message["type"] for message in messages] == ["http.response.start", "http.response.body"]
+
+
+@pytest.mark.parametrize("cookies", [BROWSER, []])
+@pytest.mark.parametrize(
+    ("start", "status"),
+    [
+        ({"status": "200"}, None),
+        ({"status": HTTPStatus.CREATED}, 201),
+        ({"status": 200, "headers": [(b"a",)]}, 200),
+        ({"status": 200, "headers": [[b"a", None]]}, 200),
+        ({"status": 200, "headers": [("a", "b")]}, 200),
+    ],
+)
+async def test_messages_that_break_asgi_s_rules(
+    site: Site, start: Message, status: int | None, cookies: Headers
+) -> None:
+    """What an application sends is the server's to judge; the event tells what was understood."""
+    begin = {"type": "http.response.start", **start}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(begin)
+        await send(PART)
+        await send(END)
+
+    reply = await get(rum(app, site), headers=cookies)
+    assert [message["type"] for message in reply.messages] == [begin["type"], PART["type"], END["type"]]
+    event = await site.event()
+    assert event.details.get("response", {}).get("status") == status
+    assert event.metadata["http_response_bytes"] == 6
+
+
+@pytest.mark.parametrize("body", [{"body": 5}, {"body": 5, "more_body": True}])
+async def test_body_that_is_none(site: Site, body: Message, caplog: pytest.LogCaptureFixture) -> None:
+    """A body that is no bytes reaches the server, and is spoken of once."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send({"type": "http.response.body", **body})
+
+    for _ in range(2):
+        assert len((await get(rum(app, site), headers=BROWSER)).messages) == 2
+    assert caplog.text.count("ASGI messages") == 1
+    assert {event.status for event in await site.events()} == {200}
 
 
 async def test_other_scopes_pass_through(site: Site) -> None:

@@ -311,6 +311,9 @@ async def test_workers_share_one_pace(tmp_path: Path) -> None:
         Emulator(quota=None) as emulator,
         serving("gunicorn", "fastapi", emulator, tmp_path, quota=QUOTA) as site,
     ):
+        # One that is up would answer everybody.
+        while len(list(tmp_path.glob("*.started"))) < 2:  # noqa: ASYNC110 - other processes write them
+            await asyncio.sleep(0.05)
         sessions = iter(range(SESSIONS))
         async with asyncio.TaskGroup() as clients:
             for _ in range(CLIENTS):

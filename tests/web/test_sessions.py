@@ -232,6 +232,20 @@ async def test_own_session_keeps_the_response_s_cookies(site: Site) -> None:
     assert headers == [(b"set-cookie", b"a=b")]
 
 
+@pytest.mark.parametrize("header", [b"CDN-Cache-Control", b"Example-CDN-Cache-Control", b"surrogate-control"])
+async def test_no_cookie_into_content_networks(site: Site, header: bytes) -> None:
+    """Headers for the networks that deliver content count for themselves (RFC 9213)."""
+    app = rum(answering(headers=[(b"cache-control", b"no-store"), (header, b"max-age=600")]), site)
+    assert (await get(app)).cookies == []
+
+
+async def test_private_header_of_a_shared_response(site: Site) -> None:
+    """`private` with names behind it is about these headers, and the response may be shared."""
+    assert (await get(rum(answering(headers=[(b"cache-control", b"private, max-age=9")]), site))).cookies
+    app = rum(answering(headers=[(b"cache-control", b'max-age=9, private="x-user"')]), site)
+    assert (await get(app)).cookies == []
+
+
 @pytest.mark.parametrize("caching", [b"public, max-age=60", b"s-maxage=60"])
 async def test_no_cookie_into_shared_caches(site: Site, caching: bytes) -> None:
     """A response that a shared cache may keep gets no cookie, or its readers would share a session."""
@@ -294,3 +308,33 @@ async def test_no_cookie_where_a_shared_cache_might_keep_it(site: Site, caching:
     answer = await get(rum(app, site))
     assert answer.cookies == []
     assert (b"x-other", b"1") in answer.messages[0]["headers"]
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.0])
+async def test_two_middlewares_with_one_buffer(site: Site, rate: float) -> None:
+    """An inner middleware with the same buffer leaves the request, and its session, to the outer one."""
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        session = current_session.get()
+        assert session is not None
+        seen.append(session.id)
+        await answering()(scope, receive, send)
+
+    (cookie,) = (await get(rum(rum(app, site), site, sample_rate=rate))).cookies
+    assert f"={seen[0]}." in cookie
+    assert [event.session_id for event in await site.events()] == seen * int(rate)
+
+
+async def test_inner_middleware_where_the_outer_one_excludes(site: Site) -> None:
+    """What the outer middleware excludes, an inner one may record."""
+    await get(rum(rum(answering(), site), site, exclude=["/*"]), headers=BROWSER)
+    assert (await site.event()).session_id == SESSION
+
+
+async def test_two_middlewares_with_two_buffers(site: Site) -> None:
+    """Each of two buffers gets its event."""
+    other = Site()
+    await other.buffer.start()
+    await get(rum(rum(answering(), site), other), headers=BROWSER)
+    assert (await site.event()).session_id == (await other.event()).session_id == SESSION

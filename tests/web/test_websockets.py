@@ -12,6 +12,7 @@ from tests.web.helpers import (
     JS_ERROR,
     SESSION,
     App,
+    Headers,
     Message,
     Oops,
     Receive,
@@ -199,3 +200,29 @@ async def test_defect_at_the_end_of_a_websocket(
     monkeypatch.setattr("rumbuffer.web.visits.route_template", defect)
     await talk(rum(echo, site), [CONNECT, {"type": "websocket.disconnect"}], headers=BROWSER)
     assert "please report it" in caplog.text
+
+
+@pytest.mark.parametrize("cookies", [BROWSER, [], with_cookies(session_cookie(record=False))])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"type": "websocket.send", "text": 5},
+        {"type": "websocket.close", "code": [1]},
+        {"type": "websocket.send"},
+        {},
+    ],
+)
+async def test_messages_that_break_asgi_s_rules(site: Site, said: Message, cookies: Headers) -> None:
+    """What is said is the other side's to judge; the event tells what was understood."""
+    heard: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        heard.append(await receive())
+        await send({**ACCEPT, "headers": [(b"a",)]})
+        await send(said)
+
+    strange: Message = {"type": "websocket.receive", "text": 5}
+    sent = await talk(rum(app, site), [strange], headers=cookies)
+    assert (heard, sent[1]) == ([strange], said)
+    events = await site.events()
+    assert [event.metadata["ws_close_code"] for event in events] == [1006] * (cookies in (BROWSER, []))

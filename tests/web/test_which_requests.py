@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rumbuffer import Event, Overflow, Session
+from rumbuffer.builtin import HttpEvent
 from tests.web.helpers import (
     BROWSER,
     Oops,
@@ -151,6 +152,18 @@ async def test_before_record_that_fails(site: Site, answer: object, caplog: pyte
     app = rum(answering(), site, before_record=hook)
     assert (await get(app, headers=BROWSER)).status == 200
     assert site.buffer.stats().refused == 1
+    assert "jane" not in caplog.text
+
+
+async def test_before_record_that_returns_an_invalid_event(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names the member of a typed event that breaks a rule."""
+    wrong: Any = "jane"
+    app = rum(answering(), site, before_record=lambda *_: HttpEvent(method="GET", status=wrong))
+    assert (await get(app, headers=BROWSER)).status == 200
+    assert site.buffer.stats().refused_by_reason == {"invalid_event": 1}
+    assert "details.response.status: must be a finite number" in caplog.text
     assert "jane" not in caplog.text
 
 
