@@ -73,28 +73,26 @@ class Intake:
         if app_monitor is not None:
             _check_app_monitor(app_monitor)
         guard = self.guard
+        if guard.busy and guard.is_inside():
+            return self._defer(event, session, app_monitor)
         lock = guard.lock
         try:
             lock.acquire()
-            if guard.busy:
-                admission = self._defer(event, session, app_monitor)
-            else:
-                guard.busy = True
-                try:
-                    lane = store.home if app_monitor is None else store.lane_for(app_monitor)
-                    decided = self._join(event, session, lane)
-                    if decided is None:
-                        decided = self._admit_unjoined(event, session, lane, self.clock())
-                    admission = decided
-                finally:
-                    guard.busy = False
+            guard.busy = True
+            try:
+                lane = store.home if app_monitor is None else store.lane_for(app_monitor)
+                decided = self._join(event, session, lane)
+                if decided is None:
+                    decided = self._admit_unjoined(event, session, lane, self.clock())
+            finally:
+                guard.busy = False
             lock.release()
         except BaseException:
             guard.let_go()
             raise
         if guard.deferred or self._news.wake:
             guard.leave()
-        return admission
+        return decided
 
     def offer_encoded(self, event: bytes, session: Session) -> Admission:
         """Admit an event whose bytes are right by construction, in a session that is sampled. Never raises.
@@ -104,20 +102,18 @@ class Intake:
         if self.state != "running":
             return self.refuse(RefusalReason.FORKED if self.state == "forked" else RefusalReason.NOT_RUNNING)
         guard, lane = self.guard, self._store.home
+        if guard.busy and guard.is_inside():
+            return self._defer(event, session, None)
         lock = guard.lock
         try:
             lock.acquire()
-            if guard.busy:
-                admission = self._defer(event, session, None)
-            else:
-                guard.busy = True
-                try:
-                    decided = self._join(event, session, lane)
-                    if decided is None:
-                        decided = self._admit_unjoined(event, session, lane, self.clock())
-                    admission = decided
-                finally:
-                    guard.busy = False
+            guard.busy = True
+            try:
+                decided = self._join(event, session, lane)
+                if decided is None:
+                    decided = self._admit_unjoined(event, session, lane, self.clock())
+            finally:
+                guard.busy = False
             lock.release()
         except InvalidEvent as error:  # too large for the limits
             guard.let_go()
@@ -127,7 +123,7 @@ class Intake:
             raise
         if guard.deferred or self._news.wake:
             guard.leave()
-        return admission
+        return decided
 
     def count_sampled_out(self, *, is_shed: bool = False) -> None:
         """Count an event of a session that is not sampled, or that is shed."""

@@ -135,6 +135,7 @@ class Pump:
     # The task -----------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
+        self._going_on_since = None  # an earlier task may have been cancelled half-way, long ago
         try:
             while True:
                 self._awake.clear()
@@ -142,6 +143,7 @@ class Pump:
                     until = self._turn()
                 except Exception:  # noqa: BLE001 - logged with its traceback
                     self._defect()
+                    self._going_on_since = None
                     until = self._clock() + _AFTER_A_DEFECT
                 await self._sleep(until)
         finally:

@@ -11,8 +11,9 @@ PutRumEvents has no trait for compression, checksums or chunks, and `Expect: 100
 Ours signs (signing.py) with the credentials of the client's signer, which refreshes them, and sends through
 the client's HTTP session, with its proxies, certificates, time-outs and pool: what is left out is objects
 and events on the way from the one to the other, which cost twice what aiohttp takes for the request. What
-is on the wire is the same, byte by byte. An error's answer is read by botocore's parser. The long way is
-taken
+is on the wire is the same, byte by byte. `before-send` is emitted as ever: what answers there in place of the
+network, for all clients of a process, answers here too. An error's answer is read by botocore's parser. The
+long way is taken
 
 - for a session of the user's: its handlers (tracing, stubs) would not be called on the short one;
 - for another HTTP session than aiobotocore's own on aiohttp;
@@ -30,7 +31,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
@@ -107,7 +108,7 @@ class Link:
         events.register(f"after-call.{_OPERATION}", _note_redirect)
         if http is not None:
             # The last of all, so that what botocore's own handlers put into the headers is there.
-            events.register_last("before-call", _ShortWay(http))
+            events.register_last("before-call", _ShortWay(http, events.emit))
 
     async def send(self, app_monitor_id: str, body: bytes, encoding: str | None) -> Outcome:
         """Make one call, and say what became of it; raises only `CancelledError`."""
@@ -139,13 +140,16 @@ class _ShortWay:
     )
     """What the context of a PutRumEvents call holds; all else may ask for something that is not done here."""
 
-    def __init__(self, http: Any) -> None:
+    def __init__(self, http: Any, emit: Callable[..., Awaitable[Any]]) -> None:
         from aiobotocore.parsers import create_parser
         from botocore.awsrequest import AWSPreparedRequest
+        from botocore.hooks import first_non_none_response
 
         from rumbuffer.aws.signing import Signer
 
         self._http = http
+        self._emit = emit
+        self._first = first_non_none_response
         self._parser = create_parser("rest-json")
         self._prepared = AWSPreparedRequest
         self._make_signer = Signer
@@ -169,11 +173,11 @@ class _ShortWay:
         headers["amz-sdk-invocation-id"] = new_id()
         headers["amz-sdk-request"] = "attempt=1"
         headers["Content-Length"] = str(len(body))
-        exchange = _exchange.get()
-        exchange.handed_over = True
         prepared = self._prepared(params["method"], params["url"], headers, body, stream_output=False)
-        response = await self._http.send(prepared)
-        exchange.status = response.status_code
+        response = self._first(await self._emit(f"before-send.{_OPERATION}", request=prepared))
+        if response is None:
+            response = await self._http.send(prepared)
+        _exchange.get().status = response.status_code
         if 200 <= response.status_code < 300:
             return response, {}
         answer = {

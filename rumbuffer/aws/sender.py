@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from rumbuffer.aws.errors import outcome_at_start
 from rumbuffer.aws.link import Link, noticed
 from rumbuffer.core.outcomes import Failed, HoldScope, Misconfigured, Outcome
 from rumbuffer.core.sealed import SealedBatch
+from rumbuffer.log import log
 from rumbuffer.settings import Compression, check_compression
 
 if TYPE_CHECKING:
@@ -98,7 +100,11 @@ class AwsSender:
         if isinstance(outcome, Misconfigured) and outcome.scope is HoldScope.SENDER:
             self._retire(link)
         if self._retired:
-            await self._close_retired()
+            try:
+                await self._close_retired()
+            except Exception as error:  # noqa: BLE001 - of a client that nobody uses; the outcome is what counts
+                text = "rumbuffer: an old client could not be closed (%s)"
+                log(logging.WARNING, text, type(error).__name__)
         return outcome
 
     async def aclose(self) -> None:

@@ -6,8 +6,10 @@ import re
 from typing import Any
 
 import botocore
+import botocore.handlers
 import orjson
 import pytest
+from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
@@ -117,6 +119,29 @@ async def test_handlers_of_the_users_session_are_called(emulator: Emulator, star
         session.register(f"{event}.rum", lambda event_name, **_: seen.append(event_name.partition(".")[0]))
     assert await (await start(session=session)).send(batch()) == Delivered()
     assert sorted(seen) == sorted(events)
+
+
+async def test_what_answers_in_place_of_the_network(
+    emulator: Emulator, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler that a test library sets for all clients of the process keeps calls from the network."""
+    asked: list[Any] = []
+
+    class Nothing:
+        history = ()
+
+    def stub(request: Any, **_: object) -> AioAWSResponse:
+        asked.append(request)
+        return AioAWSResponse(request.url, 200, {}, Nothing())
+
+    handlers = [*botocore.handlers.BUILTIN_HANDLERS, ("before-send", stub)]
+    monkeypatch.setattr(botocore.handlers, "BUILTIN_HANDLERS", handlers)
+    sender, sent = await start(), batch(2)
+    long = _calls(sender, LONG)
+    assert await sender.send(sent) == Delivered()
+    assert (emulator.requests.received, long) == (0, [])
+    assert [(request.method, request.body) for request in asked] == [("POST", sent.body())]
+    assert "AWS4-HMAC-SHA256" in asked[0].headers["Authorization"]
 
 
 async def test_a_context_that_asks_for_more(sender: AwsSender, emulator: Emulator) -> None:

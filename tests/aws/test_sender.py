@@ -559,6 +559,28 @@ async def test_a_retired_client_lives_until_its_last_answer(
     assert closed == ["closed"]
 
 
+async def test_a_retired_client_that_does_not_close(
+    sender: AwsSender,
+    emulator: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The answer that came counts, whatever goes wrong with an old client behind it."""
+    link = sender._link
+    assert link is not None
+
+    async def fail() -> None:
+        raise OSError("secret text")
+
+    close = link.client.close
+    monkeypatch.setattr(link.client, "close", fail)
+    emulator.script(Fault.status(401, body=b""))
+    assert isinstance(await sender.send(batch()), Misconfigured)
+    assert caplog.messages == ["rumbuffer: an old client could not be closed (OSError)"]
+    assert await sender.send(batch()) == Delivered()
+    await close()
+
+
 def _closing(close: Any, closed: list[str]) -> Any:
     async def closing() -> None:
         closed.append("closed")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
 
 import pytest
 
-from rumbuffer import AppMonitor
+from rumbuffer import Admission, AppMonitor, InvalidEvent
 from rumbuffer.guard import Guard
 from tests.fakes import OTHER_MONITOR, FakeSender, assert_laws, buffer_of, event_of, session_of, simulated
 
@@ -51,7 +52,7 @@ async def test_an_event_that_strikes_and_finds_no_place_is_a_counted_loss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An event that was taken inside a change, of one app monitor too many, is dropped and counted."""
-    monkeypatch.setattr("rumbuffer.core.store._LANES_MAX", 2)
+    monkeypatch.setattr("rumbuffer.core.open_batches._LANES_MAX", 2)
     sender = FakeSender()
     sender.pause()
     third = AppMonitor("22222222-2222-3333-4444-555555555555")
@@ -148,3 +149,65 @@ async def test_an_exception_as_the_lock_is_taken(*, taken: bool) -> None:
         guard.lock = threading.RLock()  # the prober's is held by a thread that is gone
         assert buffer.record("a", {}, session=session_of())
         assert buffer.stats().accepted == 1
+
+
+@pytest.mark.parametrize("encoded", [True, False])
+@simulated
+async def test_what_strikes_inside_does_not_take_the_lock_once_more(*, encoded: bool) -> None:
+    """An event from inside a change needs no lock, so that no exception can leave it taken twice."""
+    sender = FakeSender()
+    async with buffer_of(sender) as buffer:
+        guard = buffer._intake.guard
+        lock = guard.lock
+        with guard:
+            guard.lock = Struck(lock, taken=True)  # type: ignore[assignment]
+            guard.lock._is_owned = lock._is_owned  # type: ignore[attr-defined]
+            if encoded:
+                assert buffer._intake.offer_encoded(b'{"id":"x"}', session_of())
+            else:
+                assert buffer.record("a", {}, session=session_of())
+            guard.lock = lock
+        free: list[bool] = []
+        prober = threading.Thread(target=lambda: free.append(lock.acquire(timeout=0.5)))
+        prober.start()
+        prober.join()
+        assert free == [True]
+        guard.lock = threading.RLock()  # the prober's is held by a thread that is gone
+        assert buffer.stats().accepted == 1
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_an_exception_as_the_guard_is_entered(*, taken: bool) -> None:
+    """The same for those who enter by `with`: the lock is free, and nobody is taken to be inside."""
+    guard = Guard(lambda: None)
+    lock = guard.lock
+    guard.lock = Struck(lock, taken=taken)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt), guard:
+        pytest.fail("got in")
+    guard.lock = lock
+    assert not guard.busy
+    assert not lock._is_owned()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("encoded", [True, False])
+@simulated
+async def test_what_strikes_inside_a_change_that_fails_is_done(*, encoded: bool) -> None:
+    """An event from inside the admission of one that is refused goes out, though nothing else happens."""
+    sender = FakeSender()
+    async with buffer_of(sender) as buffer:
+        intake = buffer._intake
+        admit = intake._admit_unjoined
+        await asyncio.sleep(60.0)  # the pump has nothing to do any more
+
+        def struck(*_: object) -> Admission:
+            intake._admit_unjoined = admit
+            assert buffer.put_nowait(event_of(1), session=session_of())
+            raise InvalidEvent("event", "must fit", "a large one")
+
+        intake._admit_unjoined = struck
+        if encoded:
+            assert not intake.offer_encoded(b"{}", session_of())
+        else:
+            assert not buffer.record("a", {}, session=session_of())
+        await asyncio.sleep(60.0)
+        assert sender.numbers() == [1]

@@ -210,7 +210,7 @@ async def test_what_is_wrong_is_raised_at_once() -> None:
 @simulated
 async def test_what_went_wrong_while_it_waited(monkeypatch: pytest.MonkeyPatch) -> None:
     """A put whose app monitor found no place when its turn came raises, and gives its room to the next."""
-    monkeypatch.setattr("rumbuffer.core.store._LANES_MAX", 2)
+    monkeypatch.setattr("rumbuffer.core.open_batches._LANES_MAX", 2)
     third = AppMonitor("22222222-2222-3333-4444-555555555555")
     sender = FakeSender()
     sender.pause()
