@@ -70,7 +70,10 @@ class BufferFull(RumBufferError):
 
 
 _WHY_CLOSED = {
-    "new": "it was not started yet; use `async with` or `await buffer.start()`",
+    "new": (
+        "it was not started yet; use `async with`, `await buffer.start()`, "
+        "or the middleware under an ASGI server (WSGI starts nothing)"
+    ),
     "closing": "it is closing",
     "closed": "it is closed",
     "forked": (

@@ -86,7 +86,7 @@ class Hooks:
                     "rumbuffer holds %s: %s%s; events stay pending and it is tried again",
                     _what(notice.app_monitor_id),
                     notice.code,
-                    f": {notice.message}" if notice.message else "",
+                    f": {notice.message.rstrip('.')}" if notice.message else "",
                 )
             case HoldEnded():
                 log(

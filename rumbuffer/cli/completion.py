@@ -11,14 +11,14 @@ __all__ = ["completion"]
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    r"""Print the script that makes SHELL complete `rumbuffer`: commands, options, their values.
+    """Print the script that makes SHELL complete `rumbuffer`: commands, options, their values.
 
     \b
     To have it in every new shell, once:
       bash   rumbuffer completion bash >> ~/.bashrc
       zsh    rumbuffer completion zsh >> ~/.zshrc        (after compinit)
       fish   rumbuffer completion fish > ~/.config/fish/completions/rumbuffer.fish
-    """
+    """  # noqa: D301 - click marks a paragraph with a backspace
     from click.shell_completion import get_completion_class
 
     maker = get_completion_class(shell)

@@ -34,6 +34,16 @@ def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str])
     assert [option.name for option in options if not option.help] == []
 
 
+@pytest.mark.parametrize("command", ["bench", "completion", "demo", "emulator", "put-rum-events", "send"])
+def test_help_keeps_its_examples_as_lines(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """No help shows the mark that keeps a paragraph's lines; `completion` has each shell in a line."""
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert r"\b" not in shown
+    if command == "completion":
+        assert "\n    bash   rumbuffer completion bash >> ~/.bashrc\n" in shown
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     """`--version` prints the name and the version."""
     assert main(["--version"]) == 0

@@ -103,15 +103,18 @@ async def test_the_log_catches_up_without_further_losses(caplog: pytest.LogCaptu
 async def test_holds_and_outages_are_told(caplog: pytest.LogCaptureFixture) -> None:
     """A hold and an outage are each told when they begin and when they end, loudly once."""
     heard: list[Notice] = []
-    held = Misconfigured(HoldScope.APP_MONITOR, "AccessDeniedException", "no permission")
+    held = Misconfigured(HoldScope.APP_MONITOR, "AccessDeniedException", "no permission.")
     sender = FakeSender(then=held)
     async with buffer_of(sender, hooks=[heard.append]) as buffer:
         buffer.put_nowait(event_of(1), session=session_of())
         await buffer.flush(timeout=100)
         assert heard == [
-            HoldStarted(HoldScope.APP_MONITOR, MONITOR.id, "AccessDeniedException", "no permission")
+            HoldStarted(HoldScope.APP_MONITOR, MONITOR.id, "AccessDeniedException", "no permission.")
         ]
-        assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+        [error] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+        assert error.endswith(
+            "AccessDeniedException: no permission; events stay pending and it is tried again"
+        )
         sender.then = Delivered()
         await buffer.flush()
         assert isinstance(heard[1], HoldEnded)

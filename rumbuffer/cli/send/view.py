@@ -156,8 +156,9 @@ def summary(ended: Ended) -> str:
     dead = "".join(
         f", {count:,} dead-lettered ({why})" for why, count in sorted(totals.dead_lettered.items())
     )
-    lines = f"{totals.lines:,} lines" + (f", {totals.blank:,} of them blank" if totals.blank else "")
-    text = [f"{lines}: {totals.delivered:,} events delivered, {totals.rejected:,} rejected{dead}."]
+    lines = _counted(totals.lines, "line") + (f", {totals.blank:,} of them blank" if totals.blank else "")
+    delivered = _counted(totals.delivered, "event")
+    text = [f"{lines}: {delivered} delivered, {totals.rejected:,} rejected{dead}."]
     if totals.repeated:
         text.append(
             f"{totals.repeated:,} events were sent again, for an earlier run had read them and not noted "
@@ -172,11 +173,15 @@ def summary(ended: Ended) -> str:
     return "\n".join(text)
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _about(file: SentFile) -> Iterator[str]:
     if file.was_done and file.book.read < file.first_line and file.cut_short is None:
         yield f"{file.name}: nothing new; it was sent by an earlier run (--restart sends it again)."
     if file.totals.lost or file.rejects.written:
-        yield f"{file.name}: why is in {file.rejects.path}."
+        yield f"{file.name}: the reasons are in {file.rejects.path}."
     if file.cut_short is not None:
         yield f"{file.name}: {file.cut_short}; from line {file.book.read + 1:,} on nothing was sent."
 

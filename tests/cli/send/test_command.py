@@ -86,6 +86,12 @@ async def test_sends_a_file(emulator: Emulator, tmp_path: Path) -> None:
     assert emulator.requests.events == 1_000
 
 
+async def test_one_line_is_told_in_the_singular(emulator: Emulator, tmp_path: Path) -> None:
+    """The totals of a file with one line count one line and one event."""
+    status, out, _ = await run(emulator, write(tmp_path / "a", [line_of(1)]))
+    assert (status, out) == (0, "1 line: 1 event delivered, 0 rejected.\n")
+
+
 @pytest.mark.timeout(120)
 async def test_killed_in_the_middle_and_gone_on(emulator: Emulator, tmp_path: Path) -> None:
     """After SIGKILL the same command delivers the rest: no event is lost, and none differs when repeated."""
@@ -173,7 +179,7 @@ async def test_losses_are_status_1(emulator: Emulator, tmp_path: Path) -> None:
     status, out, _ = await run(emulator, file)
     assert status == 1
     assert "11 lines: 9 events delivered, 1 rejected, 1 dead-lettered (invalid).\n" in out
-    assert f"why is in {file}.rumbuffer-rejects" in out
+    assert f"the reasons are in {file}.rumbuffer-rejects" in out
     assert [entry["line"] for entry in rejects(file)] == [1, 5]
 
 
