@@ -6,6 +6,7 @@ when it runs, so that `rumbuffer --help` is quick.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ The rumbuffer command needs {name}, which is not installed. It comes with an ext
     pip install 'rumbuffer[cli]'
 """
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _USAGE = 2
 _INTERRUPTED = 130
 """128 + SIGINT: what a shell expects of a program that Ctrl-C stopped."""
@@ -48,4 +50,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         return error.exit_code
     except click.Abort:  # what click makes of Ctrl-C
         return _INTERRUPTED
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        sys.stderr.write(f"Error: cannot write: {error.strerror}\n")
+        return 1
     return status if isinstance(status, int) else 0

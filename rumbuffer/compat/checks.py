@@ -32,7 +32,7 @@ from rumbuffer.core.encoding import UUID_RULE, EventEncoder, embedded_json, is_u
 from rumbuffer.errors import InvalidEvent
 from rumbuffer.events import NIL_USER_ID, AppMonitor, Session
 
-__all__ = ["Call", "CallChecks", "call_checks", "param_error"]
+__all__ = ["Call", "CallChecks", "call_checks", "param_error", "wire_time", "wrong_time"]
 
 _NOBODY = NIL_USER_ID
 _MAX_ALIAS = 255
@@ -99,7 +99,7 @@ class CallChecks:
             report = self._validator.validate(request, self._shape)
         except (ArithmeticError, OSError, RuntimeError) as error:
             # boto3 lets it out as it is: a time that no datetime can hold.
-            raise _wrong_time(request) or error from None
+            raise wrong_time(request) or error from None
         if report.has_errors():
             raise ParamValidationError(report=report.generate_report())
 
@@ -237,7 +237,7 @@ def wire_time(value: Any) -> float:
     return (seconds * 10**6 + time.microsecond) / 10**6 if time.microsecond else seconds
 
 
-def _wrong_time(request: Mapping[str, Any]) -> Exception | None:
+def wrong_time(request: Mapping[str, Any]) -> Exception | None:
     """Return the error that names the first time which cannot be converted."""
     events = request.get("RumEvents")
     for place, event in enumerate(events if isinstance(events, Sequence) else ()):

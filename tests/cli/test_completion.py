@@ -71,3 +71,10 @@ def test_profiles(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("[profile shop]\nregion = eu-west-1\n[profile other]\n")
     files = {"AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
     assert offered("put-rum-events", "--profile", "s", **files) == ["shop"]
+
+
+def test_profiles_of_a_broken_file(tmp_path: Path) -> None:
+    """A configuration file that cannot be read offers nothing, and says nothing in the middle of a line."""
+    (tmp_path / "config").write_text("garbage [[")
+    words = offered("put-rum-events", "--profile", "", AWS_CONFIG_FILE=str(tmp_path / "config"))
+    assert "".join(words) == ""

@@ -12,7 +12,6 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,38 +20,14 @@ import pytest
 
 import rumbuffer
 from rumbuffer.aws.errors import SETTINGS
-from rumbuffer.cli import main
 from rumbuffer.cli.put_rum_events import put_rum_events
 from rumbuffer.emulator import Credentials, Emulator, Fault
 from rumbuffer.events import NIL_USER_ID
 from tests.aws.helpers import Wire, answer
+from tests.cli.conftest import LEAST, Run
 from tests.emulator.helpers import MONITOR, SESSION, USER, document, uuid_of
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
-LEAST = ["--id", MONITOR, "--rum-events", 'type=com.example.paid,details="{\\"total\\": 42}"']
-
-Run = Callable[..., Awaitable[tuple[int, str, str]]]
-
-
-@pytest.fixture
-async def emulator(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Emulator]:
-    """A running emulator; `AWS_*` variables lead to it."""
-    async with Emulator() as running:
-        for name, value in running.environment().items():
-            monkeypatch.setenv(name, value)
-        yield running
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command in a thread; its exit status, output and errors."""
-
-    async def run_it(*arguments: str) -> tuple[int, str, str]:
-        status = await asyncio.to_thread(main, ["put-rum-events", *arguments])
-        shown = capsys.readouterr()
-        return status, shown.out, shown.err
-
-    return run_it
 
 
 def given(**changes: Any) -> str:
@@ -105,28 +80,6 @@ async def test_session_metadata(emulator: Emulator, run: Run) -> None:
     assert emulator.batches[0].session_metadata == '{"domain":"a.example"}'
 
 
-@pytest.mark.parametrize(
-    ("arguments", "name"),
-    [
-        (["--id", MONITOR, "--rum-events", "type=a,details=secret"], "RumEvents[0].details"),
-        (["--id", MONITOR, "--rum-events", "type=a,details='[1]'"], "RumEvents[0].details"),
-        (["--id", MONITOR, "--rum-events", "type=a,details='{}',metadata=secret"], "RumEvents[0].metadata"),
-        ([*LEAST, "--session-metadata", "secret"], "SessionMetadata"),
-    ],
-)
-async def test_what_the_service_would_drop_is_refused(
-    emulator: Emulator, run: Run, arguments: list[str], name: str
-) -> None:
-    """A text that must hold a JSON object and does not is named, by its shape and not its content."""
-    status, out, err = await run(*arguments)
-    assert (status, out) == (255, "")
-    assert f"\nInvalid value for parameter {name}: " in err
-    assert "must" in err
-    assert "hold an object" in err or "holds an object" in err
-    assert "secret" not in err
-    assert emulator.requests.received == 0
-
-
 async def test_an_event_that_the_service_drops_is_warned_of(emulator: Emulator, run: Run) -> None:
     """Above 6 KB the request is sent as it was asked for, and standard error says what becomes of it."""
     events = json.dumps([{"type": "a", "details": json.dumps({"text": "x" * 6144})}])
@@ -171,23 +124,6 @@ async def test_yaml(emulator: Emulator, run: Run, tmp_path: Path) -> None:
     assert await run("--cli-input-yaml", f"file://{path}", "--batch-id", uuid_of(4)) == (0, "", "")
     (batch,) = emulator.batches
     assert (batch.batch_id, batch.alias, batch.events[0].timestamp) == (uuid_of(4), "yes", 1795341600.5)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [("Id: [", "Invalid YAML received: "), ("[1]", "Invalid type: expecting map, received <class 'list'>")],
-)
-async def test_bad_yaml(run: Run, value: str, expected: str) -> None:
-    """What is no YAML, or no mapping, is refused with the place."""
-    status, _, err = await run("--cli-input-yaml", value)
-    assert status == 255
-    assert f"Error parsing parameter '--cli-input-yaml': {expected}" in err
-
-
-async def test_one_document_at_most(run: Run) -> None:
-    """A JSON and a YAML document together are refused, as by the AWS CLI's version 2."""
-    status, _, err = await run("--cli-input-yaml", "{}", "--cli-input-json", "{}")
-    assert (status, err) == (255, "\nOnly one --cli-input- parameter may be specified.\n")
 
 
 async def test_the_yaml_skeleton_is_the_json_one(run: Run) -> None:
@@ -316,33 +252,12 @@ async def test_certificates(run: Run, emulator: Emulator, certificate: Path) -> 
         assert await run(*LEAST, "--endpoint-url", wire.url, "--no-verify-ssl") == (0, "", "")
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ("soon", "invalid literal for int() with base 10: 'soon'"),
-        ("-1", "A timeout of -1 seconds is not possible"),
-    ],
-)
-async def test_timeouts_that_cannot_be(run: Run, emulator: Emulator, value: str, expected: str) -> None:
-    """A timeout is a whole number of seconds."""
-    status, _, err = await run(*LEAST, "--cli-read-timeout", value)
-    assert (status, emulator.requests.received) == (255, 0)
-    assert expected in err
-
-
 async def test_the_read_timeout_ends_a_silence(run: Run, emulator: Emulator) -> None:
     """A service that says nothing for so long is given up."""
     emulator.script(Fault.hang())
     status, _, err = await run(*LEAST, "--cli-read-timeout", "1")
     assert status == 255
     assert "Read timeout on endpoint URL" in err
-
-
-async def test_a_certificate_that_is_not_there(run: Run, emulator: Emulator) -> None:
-    """A CA bundle that cannot be read is named as the reason."""
-    status, _, err = await run(*LEAST, "--ca-bundle", "/nothing", "--endpoint-url", "https://localhost:1")
-    assert status == 255
-    assert "the CA bundle or client certificate cannot be read" in err
 
 
 # Exit statuses -----------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ async def send(request: Request, connection: Connection) -> None:
     """Send the request once, or as often as AWS_MAX_ATTEMPTS or the profile says. Raises `Failure`."""
     try:
         session = _session_for(connection)
-        tries = int(session.get_config_variable("max_attempts") or 1)
+        tries = _tries(session.get_config_variable("max_attempts"))
     except Exception as error:  # noqa: BLE001 - whatever the configuration files break
         raise Failure(Kind.OTHER, str(error)) from None
     said = _Said(session)
@@ -68,6 +68,15 @@ async def send(request: Request, connection: Connection) -> None:
         await sender.aclose()
     if not isinstance(outcome, Delivered):
         raise said.failure(outcome)
+
+
+def _tries(max_attempts: object) -> int:
+    tries = 1 if max_attempts is None else int(str(max_attempts))
+    if tries < 1:  # in botocore's words
+        raise ValueError(
+            f'Value provided to "max_attempts": {tries} must be an integer greater than or equal to 1.'
+        )
+    return tries
 
 
 async def _send(sender: AwsSender, request: Request, said: _Said, tries: int) -> Outcome:
@@ -175,12 +184,15 @@ def _hint(outcome: Outcome, told: str) -> str:
 
 # --debug -----------------------------------------------------------------------------------------------
 
-_TOKEN = re.compile(r"""(?i)(x-amz-security-token['"]?\s*[:=]\s*(?:b?['"])?)[\w+/=%-]+""")
+_SECRET = re.compile(
+    r"""(?ix) (x-amz-security-token['"]? \s* [:=] \s* (?:b?['"])?) [\w+/=%-]+"""
+    r"""| (://) [^/@\s'"]+ (?=@)  # user and password of a URL"""
+)
 
 
 @contextmanager
 def logged_to_stderr() -> Iterator[None]:
-    """Log what botocore and rumbuffer do to standard error, session tokens left out."""
+    """Log what botocore and rumbuffer do to standard error, without session tokens and URLs' passwords."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Masked("%(asctime)s - %(threadName)s - %(name)s - %(levelname)s - %(message)s"))
     loggers = [logging.getLogger(name) for name in ("aiobotocore", "botocore", "rumbuffer")]
@@ -198,4 +210,4 @@ def logged_to_stderr() -> Iterator[None]:
 
 class _Masked(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return _TOKEN.sub(r"\1…", super().format(record))
+        return _SECRET.sub(r"\1\2…", super().format(record))

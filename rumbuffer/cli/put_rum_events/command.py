@@ -97,7 +97,7 @@ def _run(**values: Any) -> None:
 
     connection = Connection(
         region=values["region"],
-        profile=values["profile"],
+        profile=values["profile"] or None,
         endpoint_url=values["endpoint_url"],
         sign=not values["no_sign_request"],
         verify=False if values["no_verify_ssl"] else values["ca_bundle"],
@@ -107,19 +107,25 @@ def _run(**values: Any) -> None:
     request = request_of(_members(values))
     for warning in request.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    if values["generate_cli_skeleton"] is None:
+    is_sent = values["generate_cli_skeleton"] is None
+    if is_sent:
         with logged_to_stderr() if values["debug"] else contextlib.nullcontext():
             asyncio.run(send(request, connection))
-    _print_answer(query, values["output"])
+    _print_answer(query, values["output"], hint="the events were sent" if is_sent else "")
 
 
 def _check_endpoint(url: str | None) -> None:
-    if url is not None and not urlsplit(url).scheme:
-        raise Failure(
-            Kind.PARAMETER,
-            f'Bad value for --endpoint-url "{url}": scheme is missing.  Must be of the form '
-            "http://<hostname>/ or https://<hostname>/",
-        )
+    if url is None:
+        return
+    form = "Must be of the form http://<hostname>/ or https://<hostname>/"
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError as error:
+        raise Failure(Kind.OTHER, f'Bad value for --endpoint-url "{url}": {error}.  {form}') from None
+    if not scheme:
+        raise Failure(Kind.PARAMETER, f'Bad value for --endpoint-url "{url}": scheme is missing.  {form}')
+    if scheme not in {"http", "https"}:
+        raise Failure(Kind.OTHER, f'Bad value for --endpoint-url "{url}": scheme is {scheme}.  {form}')
 
 
 def _compiled(query: str | None) -> Any:
@@ -178,9 +184,18 @@ _MEMBERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
 }
 
 
-def _print_answer(query: Any, output: str | None) -> None:
+def _found(query: Any, hint: str) -> Any:
+    from jmespath.exceptions import JMESPathError
+
+    try:
+        return query.search({})
+    except JMESPathError as error:  # a function that is not there, or not for such a value
+        raise Failure(Kind.OTHER, str(error), hint) from None
+
+
+def _print_answer(query: Any, output: str | None, hint: str) -> None:
     """Print what `--query` finds in the answer; the service's is `{}`."""
-    if query is None or (found := query.search({})) == {}:
+    if query is None or (found := _found(query, hint)) == {}:
         return
     if output in {None, "json"}:
         click.echo(json.dumps(found, indent=4))

@@ -22,9 +22,14 @@ __all__ = ["CONNECTION", "REQUEST", "exit_codes_of", "read"]
 
 def _profiles(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the names of the profiles in AWS's files."""
+    from botocore.exceptions import BotoCoreError
     from botocore.session import Session
 
-    return [CompletionItem(name) for name in Session().available_profiles if name.startswith(incomplete)]
+    try:
+        profiles = Session().available_profiles
+    except BotoCoreError:  # a file that cannot be read; a Tab is no time to tell
+        return []
+    return [CompletionItem(name) for name in profiles if name.startswith(incomplete)]
 
 
 def _regions(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

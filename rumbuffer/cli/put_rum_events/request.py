@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rumbuffer.cli.put_rum_events.failures import Failure, Kind
-from rumbuffer.core.encoding import json_text
+from rumbuffer.core.encoding import json_text, shape_of
 from rumbuffer.errors import InvalidEvent
 from rumbuffer.events import NIL_USER_ID
 from rumbuffer.ids import new_event_id, new_id
@@ -57,7 +57,8 @@ def request_of(given: dict[str, Any]) -> Request:
     try:
         body = json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise Failure(Kind.PARAMETER, "Parameter validation failed:\nA text is not valid UTF-8") from None
+        problems = "\n".join(_no_utf8("", values))
+        raise Failure(Kind.PARAMETER, f"Parameter validation failed:\n{problems}") from None
     return Request(values["Id"], body, tuple(_warnings(events)))
 
 
@@ -81,10 +82,13 @@ def _filled_event(event: dict[str, Any]) -> dict[str, Any]:
 def _check(values: dict[str, Any]) -> None:
     from botocore.validate import ParamValidator
 
+    from rumbuffer.compat.checks import wrong_time
+
     try:
         report = ParamValidator().validate(values, input_shape())
-    except RuntimeError as error:  # what botocore raises for a timestamp of infinity
-        raise Failure(Kind.PARAMETER, f"Parameter validation failed:\n{error}") from None
+    except (ArithmeticError, OSError, RuntimeError) as error:  # for a time that no datetime can hold
+        named = wrong_time(values)
+        raise Failure(Kind.PARAMETER, str(named or f"Parameter validation failed:\n{error}")) from None
     problems = report.generate_report() if report.has_errors() else "\n".join(_no_objects(values))
     if problems:
         raise Failure(Kind.PARAMETER, f"Parameter validation failed:\n{problems}")
@@ -109,10 +113,24 @@ def _no_objects(values: dict[str, Any]) -> Iterator[str]:
 
 def _encoded(event: dict[str, Any]) -> dict[str, Any]:
     """The event with its time in seconds since the epoch, fractions included."""
-    from botocore.utils import parse_to_aware_datetime
+    from rumbuffer.compat.checks import wire_time
 
-    seconds = parse_to_aware_datetime(event["timestamp"]).timestamp()
-    return event | {"timestamp": int(seconds) if seconds.is_integer() else seconds}
+    return event | {"timestamp": wire_time(event["timestamp"])}
+
+
+def _no_utf8(path: str, value: Any) -> Iterator[str]:
+    """Say which texts hold half a character, as an argument that is not UTF-8 does."""
+    if isinstance(value, dict):
+        for name, member in value.items():
+            yield from _no_utf8(f"{path}.{name}" if path else name, member)
+    elif isinstance(value, (list, tuple)):
+        for place, member in enumerate(value):
+            yield from _no_utf8(f"{path}[{place}]", member)
+    elif isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            yield f"Invalid value for parameter {path}: must be valid UTF-8; got {shape_of(value)}"
 
 
 def _warnings(events: list[dict[str, Any]]) -> Iterator[str]:

@@ -65,6 +65,8 @@ def _parsed(option: str, content: str) -> Any:
         return parse(content, _loaded)
     except (ShorthandError, _Unreadable) as error:
         raise _wrong(option, str(error)) from None
+    except RecursionError:
+        raise _wrong(option, "lists or maps are nested too deeply") from None
 
 
 def _json(option: str, content: str) -> Any:
