@@ -9,15 +9,15 @@ command is given again.
 The emulator notes each event. The bars: every line's event arrived, as the line says; what arrived twice
 was the same both times, in all of its members; the command's own totals say the same, and its exit status
 is 0; neither run's memory went above 150 MiB at its peak (VmHWM). Exit status 1 where one is missed.
+
+    python -m benchmarks.send [--lines 1000000] [--seed 1] [--json [FILE]] [--versions]
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
-import platform
 import random
 import signal
 import sys
@@ -28,7 +28,6 @@ from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TextIO
@@ -37,6 +36,7 @@ from uuid import UUID
 import orjson
 
 from benchmarks.quota_pipes import Child
+from benchmarks.report import Report, parser
 from benchmarks.send_service import content_of
 
 PEAK_MIB = 150.0
@@ -144,7 +144,6 @@ async def measure(lines: int, seed: int, folder: Path) -> dict[str, Any]:
     with file.open("w", encoding="utf-8") as output:
         checksum = generate(lines, seed, output)
     size = file.stat().st_size
-    print(f"{lines:,} lines, {size / 1e6:.0f} MB", flush=True)
     own = {
         name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RUMBUFFER_"))
     } | {
@@ -172,81 +171,61 @@ async def measure(lines: int, seed: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def judge(found: dict[str, Any]) -> list[str]:
-    """Print what was found; return the bars that were missed."""
+def show(report: Report, found: dict[str, Any]) -> None:
+    """Put what was found into the report, and judge it."""
     lines, whole, half, totals = found["lines"], found["whole"], found["first"], found["totals"]
     first, second = found["runs"]
     rest = whole["distinct"] - half["distinct"]
-    print(f"{'':18}{'events':>10}{'seconds':>10}{'events/s':>10}{'CPU s':>8}{'µs/event':>10}{'peak MiB':>10}")
+    table = report.table(
+        f"Sending {lines:,} lines ({found['bytes'] / 1e6:.0f} MB)",
+        ("run", "events", "seconds", "events/s", "CPU s", "µs/event", "peak MiB"),
+    )
     for name, run, events in (("killed half-way", first, half["events"]), ("gone on", second, rest)):
         seconds, processor = run["seconds"], run["processor"]
-        print(
-            f"{name:18}{events:10,}{seconds:10.1f}{events / seconds:10,.0f}{processor:8.1f}"
-            f"{1e6 * processor / events:10.0f}{run['peak']:10.1f}"
-        )
-    fill = whole["events"] / whole["requests"]
-    print(f"{whole['requests']:,} requests with {fill:.1f} events each")
-    print(
-        f"arrived: {whole['distinct']:,} of {lines:,}; {whole['again']:,} came twice (the command says "
-        f"at most {totals.get('repeated', 0):,}), {whole['differing']:,} of them otherwise than before"
+        each = 1e6 * processor / events if events else None
+        table.row(name, events, seconds, events / seconds, processor, each, run["peak"])
+    table = report.table(
+        "What arrived", ("of both runs", "events", "twice", "said at most", "differing", "requests", "fill")
     )
-    bars = {
-        "it was killed half-way": first["status"] == -signal.SIGKILL and 0 < half["distinct"] < lines,
-        "every event arrived": whole["distinct"] == lines,
-        "as its line says": whole["checksum"] == found["checksum"],
-        "what came twice is the same": whole["differing"] == 0,
-        "repeats are not more than the command says": whole["again"] <= totals.get("repeated", 0),
-        "exit status 0": second["status"] == 0,
-        "the totals are exact": totals.get("lines") == totals.get("delivered") == lines
-        and totals.get("rejected") == 0,
-        f"peak below {PEAK_MIB:g} MiB": max(first["peak"], second["peak"]) < PEAK_MIB,
-    }
-    for name, reached in bars.items():
-        print(f"  {name}: {'yes' if reached else 'NO'}")
-    return [name for name, reached in bars.items() if not reached]
-
-
-def machine() -> str:
-    """Where and with what it was measured."""
-    versions = ", ".join(
-        f"{name} {version(name)}" for name in ("aiobotocore", "botocore", "aiohttp", "orjson")
+    repeated = totals.get("repeated", 0)
+    fill = whole["events"] / whole["requests"] if whole["requests"] else None
+    table.row(
+        "at the service",
+        whole["distinct"],
+        whole["again"],
+        repeated,
+        whole["differing"],
+        whole["requests"],
+        fill,
     )
-    return (
-        f"{platform.python_implementation()} {platform.python_version()}, {versions}; {platform.system()} "
-        f"{platform.machine()}, {os.cpu_count()} cores, load before {os.getloadavg()[0]:.1f}"
-    )
+    killed = first["status"] == -signal.SIGKILL and 0 < half["distinct"] < lines
+    same = whole["checksum"] == found["checksum"]
+    report.bar("killed by SIGKILL half-way", "yes", "yes" if killed else "no", met=killed)
+    report.bar("events that arrived", f"{lines:,}", whole["distinct"], met=whole["distinct"] == lines)
+    report.bar("they say what their lines say", "yes", "yes" if same else "no", met=same)
+    report.at_most("came twice, and differed", 0, whole["differing"])
+    report.at_most("came twice, as the command says", repeated, whole["again"])
+    report.bar("exit status when gone on", "0", second["status"], met=second["status"] == 0)
+    for name, right in (("lines", lines), ("delivered", lines), ("rejected", 0)):
+        told = totals.get(name)
+        report.bar(f"totals: {name}", f"{right:,}", told, met=told == right)
+    report.at_most("peak, MiB", PEAK_MIB, max(first["peak"], second["peak"]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.send",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--lines", type=int, default=1_000_000, help="lines of the file; bars are for a million"
-    )
-    parser.add_argument("--seed", type=int, default=1, help="of the lines")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found there too")
-    parser.add_argument("--versions", action="store_true", help="say with what it is measured, and end")
-    options = parser.parse_args(arguments)
-    print(machine(), flush=True)
-    if options.versions:
-        return 0
-    started = perf_counter()
+    options = parser("send", __doc__)
+    options.add_argument("--lines", type=int, default=1_000_000, help="of the file; bars are for a million")
+    options.add_argument("--seed", type=int, default=1, help="of the lines")
+    chosen = options.parse_args(arguments)
+    report = Report("send", json_to=chosen.json)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            found = asyncio.run(measure(options.lines, options.seed, Path(folder)))
+            found = asyncio.run(measure(chosen.lines, chosen.seed, Path(folder)))
     except KeyboardInterrupt:
-        print("interrupted")
+        report.say("interrupted")
         return 130
-    missed = judge(found)
-    if options.json is not None:
-        options.json.write_text(
-            json.dumps({"machine": machine(), **found}, indent=1) + "\n", encoding="utf-8"
-        )
-    print(f"{perf_counter() - started:.0f} s; bars missed: {len(missed)}", *missed, sep="\n  ")
-    return 1 if missed else 0
+    show(report, found)
+    return report.finish()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ pytest.importorskip("benchmarks", reason="where the wheel is tested, there is th
 from benchmarks.__main__ import BENCHMARKS, README
 from benchmarks.cases import by_turns, lowest, medians
 from benchmarks.report import Report, parser, shown
+from benchmarks.send import show as show_send
 from benchmarks.tables import replaced
 
 
@@ -116,3 +118,43 @@ def test_cases_by_turns() -> None:
     runs = by_turns(["a", "b"], 3, measure)
     assert order == ["a", "b"] * 3
     assert (medians(runs["a"]), lowest(runs["b"])) == ({"µs": 3.0}, {"µs": 2.0})
+
+
+def found_by_send(**changed: Any) -> dict[str, Any]:
+    """What `benchmarks.send` measures where all is well."""
+    run = {"seconds": 2.0, "processor": 1.0, "peak": 90.0, "output": ""}
+    half = {"distinct": 4, "events": 4, "again": 0, "differing": 0, "requests": 1, "checksum": 1}
+    return {
+        "lines": 10,
+        "bytes": 1000,
+        "runs": [{"status": -9, **run}, {"status": 0, **run}],
+        "totals": {"lines": 10, "delivered": 10, "rejected": 0, "repeated": 2},
+        "first": half,
+        "whole": {"distinct": 10, "events": 12, "again": 2, "differing": 0, "requests": 3, "checksum": 7},
+        "checksum": 7,
+        **changed,
+    }
+
+
+def test_send_reaches_its_bars() -> None:
+    """Its tables have both runs and what arrived."""
+    report = Report("send")
+    show_send(report, found_by_send())
+    assert [len(table.rows) for table in report.tables] == [2, 1]
+    assert report.finish() == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "missed"),
+    [
+        ({"checksum": 8}, "they say what their lines say"),
+        ({"totals": {}}, "totals: delivered"),
+        ({"lines": 11}, "events that arrived"),
+    ],
+)
+def test_send_misses_its_bars(changed: dict[str, Any], missed: str) -> None:
+    """Each thing that is not as it should be is a bar of its own."""
+    report = Report("send")
+    show_send(report, found_by_send(**changed))
+    assert missed in [bar.question for bar in report.bars if not bar.met]
+    assert report.finish() == 1

@@ -112,6 +112,7 @@ class Result:
             }
             made["series"] = {name: list(document["series"][name]) for name in SERIES}
             result = cls(**made)
+            _check_forms(result)
             laws(result)
         except KeyError as error:
             raise NoResult(f"the member {error} is missing") from None
@@ -175,6 +176,27 @@ class Result:
         """How much a count grew a second while the load was measured."""
         seconds = self.growth("t")
         return self.growth(column) / seconds if seconds > 0 else 0.0
+
+
+def _check_forms(result: Result) -> None:
+    """Check what reports and comparisons reckon with. Raises `TypeError` and `KeyError`."""
+    for group in (
+        result.versions,
+        result.harness,
+        *(result.settings[n] for n in ("load", "buffer", "service")),
+    ):
+        if not isinstance(group, Mapping):
+            raise TypeError(f"{shape_of(group)} is no object")
+    for number in (result.machine["load_average"], result.machine["cores"], result.seconds, result.drained):
+        _check_number(number)
+    for column in result.series.values():
+        for value in column:
+            _check_number(value)
+
+
+def _check_number(value: object) -> None:
+    if not (value is None or isinstance(value, (int, float))):
+        raise TypeError(f"{shape_of(value)} is no number")
 
 
 def laws(result: Result) -> list[Law]:

@@ -228,10 +228,10 @@ def percentile_rows(result: Result) -> list[tuple[str, list[str]]]:
 def summary(result: Result) -> RenderableType:
     """Return what came of a run."""
     said = verdict(result)
-    table = Table(box=None, padding=(0, 2), pad_edge=False)
-    table.add_column("")
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    table.add_column("", min_width=9)  # the longest word of a label
     for heading in ("p50", "p90", "p99", "p99.9", "most"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", min_width=5)  # narrow: the unit goes to another line
     for label, texts in percentile_rows(result):
         table.add_row(Text(label, "bold"), *texts)
     books = Table.grid(padding=(0, 2))

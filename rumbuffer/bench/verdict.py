@@ -70,10 +70,13 @@ _HINTS = {
 
 
 def _why_lost(result: Result) -> str:
+    hints = dict(_HINTS)
+    if not result.books["batches_delivered"]:
+        hints["dropped (closed)"] = "were unsent when the drain ended, for the service took no request"
     told = [
-        f"{count(lost)} {_HINTS[reason]}"
+        f"{count(lost)} {hints[reason]}"
         for reason, lost in result.lost_by_reason().items()
-        if reason in _HINTS
+        if reason in hints
     ]
     return f"Of the lost events {'; '.join(told)}." if told else ""
 
@@ -96,7 +99,7 @@ def _headline(result: Result) -> tuple[str, Mood]:
         of_all = f"{count(lost)} of {count(books['offered'])} events"
         return f"{early}{of_all} were lost ({share}): {reasons}.{sampled}", "bad"
     if not accepted:
-        return f"No event was accepted.{sampled}", "warn"
+        return f"{early}All {count(books['sampled_out'])} events were sampled out, as asked.", "warn"
     return (
         f"{early}All {count(delivered)} events that were accepted were delivered; none was lost.{sampled}",
         "good",
@@ -203,7 +206,7 @@ def _keeping_up(result: Result) -> str:
             text += f" (the settings allow {amount(ceiling)}, and the service less)"
     text += ". "
     settled = settling(buffer["linger"], result.settings["load"]["sessions"], ceiling)
-    if result.seconds < _SETTLING * settled and not spent:
+    if result.seconds < _SETTLING * settled and (_keeps_up(result) or not spent):
         text += (
             f"Too short to tell whether it keeps up: about {duration(settled)} pass until each session's "
             f"first batch is sent, so measure for {duration(_SETTLING * settled)} or more."
@@ -257,11 +260,17 @@ def _service(result: Result) -> str:
     if not books["requests"]:
         return ""
     throttled, failed = books["throttled"], books["failures"]
-    if not throttled and not failed:
+    others = max(0, books["requests"] - books["batches_delivered"] - throttled - failed)
+    if not (throttled or failed or others):
         return "The service refused no request."
     parts = [
         f"{count(number)} {what} ({percent(number / books['requests'])})"
-        for number, what in ((throttled, "were refused for the quota"), (failed, "failed"))
+        for number, what in (
+            (throttled, "were refused for the quota"),
+            (failed, "failed"),
+            (others, "were refused for another reason, or had no answer at the end"),
+        )
         if number
     ]
-    return f"Of {count(books['requests'])} requests {' and '.join(parts)}; those batches were sent again."
+    what_then = "; those batches were sent again" if books["batches_delivered"] and not others else ""
+    return f"Of {count(books['requests'])} requests {' and '.join(parts)}{what_then}."

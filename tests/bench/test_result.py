@@ -67,6 +67,13 @@ def without(document: dict[str, Any], *path: str) -> dict[str, Any]:
         (lambda document: without(document, "histograms", "age"), "'age' is missing"),
         (lambda document: without(document, "series", "pending"), "'pending' is missing"),
         (lambda document: document | {"books": 3}, "another form"),
+        (lambda document: document | {"machine": {}}, "'load_average' is missing"),
+        (lambda document: document | {"settings": {}}, "'load' is missing"),
+        (lambda document: document | {"settings": document["settings"] | {"load": 3}}, "another form"),
+        (
+            lambda document: document | {"series": {name: ["x"] for name in document["series"]}},
+            "another form",
+        ),
         (lambda document: document | {"series": document["series"] | {"t": [1]}}, "differ in length"),
     ],
 )

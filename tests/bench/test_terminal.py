@@ -95,3 +95,11 @@ def test_comparison_is_a_table() -> None:
     shown = printed(comparison_table(Comparison(result(), second, "before.json", "after.json")), width=100)
     for text in ("before.json", "after.json", "ratio", "×1", "the same", "load.rate: 500 / 600.0"):
         assert text in shown, text
+
+
+def test_summary_of_a_narrow_terminal_keeps_its_labels() -> None:
+    """Forty columns are enough to know what each figure is of, and no figure is cut."""
+    shown = printed(summary(result()), width=40)
+    for word in ("age at", "delivery", "record()", "generator", "p99.9"):
+        assert word in shown, word
+    assert "…" not in shown

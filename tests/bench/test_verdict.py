@@ -142,7 +142,7 @@ def test_refusals_of_the_service_are_told() -> None:
                 books=books(accepted=0, delivered=0, answered=0, sampled_out=25_000),
                 service=None,
             ),
-            "No event was accepted. 25,000 more were sampled out",
+            "All 25,000 events were sampled out, as asked.",
         ),
     ],
 )
@@ -150,3 +150,35 @@ def test_unusual_ends_are_said(made: Result, said: str) -> None:
     """A run that was cut short, or in which nothing happened, says so."""
     assert said in verdict(made).headline
     assert verdict(made).mood != "good"
+
+
+def test_a_service_that_takes_nothing_is_told() -> None:
+    """Requests that were refused for a setting are no success, and no longer drain would have helped."""
+    said = text(
+        verdict(
+            result(
+                books=books(
+                    delivered=0,
+                    answered=0,
+                    batches_delivered=0,
+                    dropped=25_000,
+                    dropped_by_reason={"closed": 25_000},
+                    requests=10,
+                ),
+                service=None,
+            )
+        )
+    )
+    assert "refused no request" not in said
+    assert "longer --drain" not in said
+    assert "for the service took no request" in said
+    assert "Of 10 requests 10 were refused for another reason, or had no answer at the end (100 %)." in said
+
+
+def test_short_run_whose_pace_is_spent_is_no_proof_either() -> None:
+    """Too short a run is never said to have kept up."""
+    spent = result(series=series(requests=lambda time: int(40 * (time + WARMUP))), seconds=4.0)
+    said = text(verdict(spent))
+    assert "all that the pace allows" in said
+    assert "Too short to tell" in said
+    assert "kept up" not in said

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from rumbuffer.cli.send.beside import is_own
+
 __all__ = ["send"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -57,7 +59,8 @@ it is the same whenever it is sent.
 
 Stopped by Ctrl-C, a crash or a power cut, the same command goes on where it was, from a journal beside
 the file; when the file has grown, it sends what is new. An event may arrive twice then, and is the same
-both times. RUMBUFFER_* variables set what no option does.
+both times. Journals and reject files among several FILEs (FOLDER/*) are left out. RUMBUFFER_* variables
+set what no option does.
 
 \b
 Exit status: 0 all delivered; 1 some were not, or it was stopped; 2 it could not begin; 130 Ctrl-C.
@@ -115,10 +118,22 @@ Try it: rumbuffer emulator, in a terminal of its own; then, with the variables t
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress, and print nothing but errors.")
 def send(files: tuple[Path, ...], **options: Any) -> int:
     """Check the options, and run it."""
+    files = _inputs(files)
     _check(files, options)
     from rumbuffer.cli.send.command import run_send
 
     return run_send([None if str(path) == "-" else path for path in files], options)
+
+
+def _inputs(files: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Leave out journals and reject files, which a pattern like `FOLDER/*` names as well."""
+    found = tuple(path for path in files if not is_own(path))
+    if not found:
+        raise click.UsageError(
+            f"{files[0]} has the name of a journal or a reject file; to send it, rename it, or use standard "
+            "input (-)."
+        )
+    return found
 
 
 def _check(files: tuple[Path, ...], options: dict[str, Any]) -> None:

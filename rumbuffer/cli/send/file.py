@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import orjson
 
 from rumbuffer import AppMonitor, DeadLettered, Session
+from rumbuffer.cli.send.beside import JOURNAL, REJECTS
 from rumbuffer.cli.send.book import Line, LineBook
 from rumbuffer.cli.send.journal import Bookmark, Journal, JournalError, Totals
 from rumbuffer.cli.send.lines import Fault, LineParser, Offer, derived_id
@@ -96,14 +97,14 @@ class SentFile:
             return self._wishes.journal
         if path is None or not self.source.is_regular:
             return None
-        return path.with_name(path.name + ".rumbuffer-journal")
+        return path.with_name(path.name + JOURNAL)
 
     def _rejects_path(self, path: Path | None) -> Path:
         if self._wishes.rejects is not None:
             return self._wishes.rejects
         if path is None or not self.source.is_regular:
             return Path("stdin.rumbuffer-rejects")
-        return path.with_name(path.name + ".rumbuffer-rejects")
+        return path.with_name(path.name + REJECTS)
 
     def _bookmark(self) -> Bookmark:
         """Return where to begin: where the journal says, if it is this file's, and if it shall."""
@@ -246,11 +247,11 @@ class SentFile:
 
         `reach` is the last line that may be handed over before the next save.
         """
-        if self.failed is not None:
-            raise self.failed
-        if self.journal is None:
-            return
         async with self._saving:
+            if self.failed is not None:
+                raise self.failed
+            if self.journal is None:
+                return
             book = self.book
             done = final and self.is_settled
             bookmark = Bookmark(

@@ -26,6 +26,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha1
+from math import isfinite
 from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
@@ -54,6 +55,9 @@ _is_name = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}", re.ASCII).fullmatch
 _has_long_number = re.compile(rb"\d{19}").search
 _KEPT = 4096
 """Sessions and app monitors that are kept made, each."""
+
+_KEPT_SESSION_BYTES = 4096
+"""The longest JSON of a session that is kept made: attributes have no bound of their own, but a line's."""
 
 
 @dataclass(slots=True)
@@ -119,7 +123,7 @@ class LineParser:
     def read(self, line: bytes, number: int) -> Iterator[Offer | Fault]:
         """Yield what the line, which has no white space around it, holds, event by event. Raises nothing."""
         try:
-            value = _object("line", self._loads(line))
+            value = _object("line", _loads("line", line))
             if "body" in value and "type" not in value:
                 value = _unwrapped(value)
             if "RumEvents" in value:
@@ -128,16 +132,6 @@ class LineParser:
                 yield self._event(value, line, number)
         except (InvalidEvent, InvalidSetting) as error:
             yield Fault(error.field, error.rule, error.shape)
-
-    def _loads(self, line: bytes) -> Any:
-        try:
-            # orjson makes floats of integers beyond 64 bits; they must be refused, not altered.
-            if _has_long_number(line):
-                return json.loads(line, parse_constant=_no_constants)
-            return orjson.loads(line)
-        except (ValueError, RecursionError) as error:
-            text = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-            raise InvalidEvent("line", f"must be JSON ({text})", f"{len(line)} bytes") from None
 
     def _event(self, value: dict[str, Any], line: bytes, number: int) -> Offer:
         _object("", value, _EVENT)
@@ -173,6 +167,8 @@ class LineParser:
             key = orjson.dumps(members)
         except TypeError as error:  # its texts name types and limits, not content
             raise InvalidEvent(field, f"must hold only JSON values ({error})", shape_of(value)) from None
+        if len(key) > _KEPT_SESSION_BYTES:
+            return _made_session(members)
         return _kept(self._sessions, key, lambda: _made_session(members))
 
     def _monitor_of(self, value: object) -> AppMonitor | None:
@@ -235,6 +231,17 @@ class LineParser:
         return self._session_of("session", of_session)
 
 
+def _loads(field: str, text: bytes) -> Any:
+    """Read JSON and alter no number: orjson makes floats of integers beyond 64 bits, which are refused."""
+    try:
+        if _has_long_number(text):
+            return json.loads(text, parse_constant=_no_constants, parse_float=_finite)
+        return orjson.loads(text)
+    except (ValueError, RecursionError) as error:
+        why = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        raise InvalidEvent(field, f"must be JSON ({why})", f"{len(text)} bytes") from None
+
+
 def _object(field: str, value: object, known: Collection[str] = ()) -> dict[str, Any]:
     """Check that a value is an object, of no other members than those that are known, if any are."""
     if not isinstance(value, dict):
@@ -259,10 +266,7 @@ def _unwrapped(value: dict[str, Any]) -> dict[str, Any]:
     """Return the document of a recorded request, with the id that stands in its path."""
     body, path = value["body"], value.get("path")
     if isinstance(body, str):
-        try:
-            body = orjson.loads(body)
-        except ValueError:
-            raise InvalidEvent("body", "must be a document or its JSON text", shape_of(body)) from None
+        body = _loads("body", body.encode(errors="surrogatepass"))
     if not (isinstance(body, dict) and "RumEvents" in body):
         raise InvalidEvent("body", "must be a PutRumEvents document (with RumEvents)", shape_of(body))
     found = _is_in_path(path) if isinstance(path, str) else None
@@ -271,6 +275,14 @@ def _unwrapped(value: dict[str, Any]) -> dict[str, Any]:
 
 def _no_constants(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    """Return a number; what is too large for one would become `null`."""
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def _time(text: str) -> float | datetime:

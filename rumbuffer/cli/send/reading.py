@@ -103,7 +103,7 @@ class Source:
             if self._damage is not None:
                 raise self._damage
             if unzip.eof:
-                rest = unzip.unused_data.lstrip(b"\0") or self._buffered.read1(_CHUNK).lstrip(b"\0")
+                rest = self._behind_member(unzip.unused_data)
                 if not rest:
                     return b""
                 unzip = self._unzip = zlib.decompressobj(31)
@@ -121,6 +121,14 @@ class Source:
                 continue
             if data:
                 return data
+
+    def _behind_member(self, data: bytes) -> bytes:
+        """Return what follows a gzip member and the zero bytes that may pad it, nothing at the end."""
+        while not (rest := data.lstrip(b"\0")):
+            data = self._buffered.read1(_CHUNK)
+            if not data:
+                break
+        return rest
 
     def identity(self) -> str:
         """Return the digest of the first line, without its line end, and go back to the start.

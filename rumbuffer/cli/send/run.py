@@ -59,6 +59,8 @@ class Moment:
     pending: int
     health: str
     share: float | None
+    throttled: int = 0
+    """Requests refused with 429."""
 
 
 Show = Callable[[Moment], None]
@@ -322,14 +324,15 @@ class Run:
 
     async def _watch(self) -> None:
         """Show how far it is, save now and then, and give up where nothing goes on."""
-        delivered, moved_at = 0, time.monotonic()
+        delivered, throttled, moved_at = 0, 0, time.monotonic()
         while True:
             await asyncio.sleep(_SHOWN_EVERY)
             moment = self._moment()
             self._show(moment)
             now = time.monotonic()
-            if moment.delivered > delivered or moment.health == "ok":
-                delivered, moved_at = moment.delivered, now
+            is_throttled = moment.pending and moment.throttled > throttled  # health does not tell of it
+            if moment.delivered > delivered or not (moment.health != "ok" or is_throttled):
+                delivered, throttled, moved_at = moment.delivered, moment.throttled, now
             if self._give_up and now - moved_at >= self._give_up:
                 self.stop(f"nothing was delivered for {self._give_up:g} s")
             for file in list(self._unsettled):
@@ -349,6 +352,7 @@ class Run:
             pending=stats.pending + stats.in_flight,
             health=stats.health,
             share=self._share(),
+            throttled=stats.throttled,
         )
 
     def _share(self) -> float | None:

@@ -307,3 +307,22 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\\b" not in shown
     options = [option for option in root.commands["send"].params if isinstance(option, click.Option)]
     assert [option.name for option in options if not option.help] == []
+
+
+async def test_a_pattern_that_names_its_own_files_too(emulator: Emulator, tmp_path: Path) -> None:
+    """`send FOLDER/*` given again sends neither journals nor reject files."""
+    file = write(tmp_path / "events.ndjson", [line_of(1), b"{"])
+    status, _, _ = await run(emulator, file)
+    assert status == 1
+    names = sorted(tmp_path.glob("events*"))
+    assert len(names) == 3
+    status, out, errors = await run(emulator, *names)
+    assert (status, errors) == (0, "")
+    assert "nothing new" in out
+    assert sorted(tmp_path.glob("events*")) == names
+
+
+def test_its_own_file_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """A reject file that is named alone is not sent, and what to do is said."""
+    assert main(["send", "events.ndjson.rumbuffer-rejects"]) == 2
+    assert "rename it" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 import uuid
 from typing import Any
 
@@ -276,3 +277,35 @@ def test_garbage_raises_nothing(line: bytes) -> None:
     """Whatever a line holds, it gives events or faults."""
     for each in read(line):
         assert isinstance(each, (Offer, Fault))
+
+
+@pytest.mark.parametrize(
+    "number", ["18446744073709551616", "-9223372036854775809", "1e400"], ids=["large", "small", "infinite"]
+)
+def test_no_number_is_altered_in_a_recorded_body(number: str) -> None:
+    """A number that cannot be sent as it is written is refused in a body's text as it is in a line."""
+    body = f'{{"RumEvents": [{{"type": "a.b", "details": {{"n": {number}}}}}]}}'
+    assert all(isinstance(each, Fault) for each in read({"body": body}, session=Session(uuid_of(1))))
+
+
+def test_infinite_number_beside_a_long_one() -> None:
+    """What is too large for a number does not become `null`, whichever parser reads the line."""
+    line = b'{"type": "a.b", "details": {"n": 1e400, "id": 1234567890123456789}}'
+    (fault,) = read(line, session=Session(uuid_of(1)))
+    assert isinstance(fault, Fault)
+    assert fault.field == "line"
+
+
+def test_sessions_with_much_to_say_are_not_kept() -> None:
+    """Sessions with long attributes take no memory once their line is read."""
+    made = parser()
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            attributes = {"text": f"{number:04}" * 10_000}
+            line = orjson.dumps({**EVENT, "session": {"id": uuid_of(number), "attributes": attributes}})
+            assert len(list(made.read(line, number))) == 1
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2_000_000

@@ -210,3 +210,12 @@ def test_waiting_for_input_can_be_given_up(tmp_path: Path) -> None:
         assert source.read() == b""
     finally:
         os.close(writer)
+
+
+def test_padding_between_gzip_members(tmp_path: Path) -> None:
+    """Zero bytes between two members, however many, do not end the file."""
+    file = tmp_path / "padded"
+    file.write_bytes(gzip.compress(b"one\n") + bytes(300_000) + gzip.compress(b"two\n") + bytes(300_000))
+    source = Source(file)
+    assert read_all(source) == b"one\ntwo\n"
+    source.close()

@@ -23,6 +23,7 @@ from rumbuffer import (
     RetryPolicy,
     SealedBatch,
     Session,
+    Throttled,
 )
 from rumbuffer.cli.send import run as run_module
 from rumbuffer.cli.send.journal import Journal, JournalError, Totals
@@ -478,7 +479,9 @@ async def test_a_killed_run_leaves_no_reject_twice(tmp_path: Path) -> None:
     assert [entry["line"] for entry in rejects(file)] == [1, 3]
 
 
-@pytest.mark.parametrize("outcome", [Misconfigured(HoldScope.SENDER, "AccessDenied"), Failed("refused")])
+@pytest.mark.parametrize(
+    "outcome", [Misconfigured(HoldScope.SENDER, "AccessDenied"), Failed("refused"), Throttled()]
+)
 async def test_it_gives_up_on_a_service_that_takes_nothing(outcome: Outcome, tmp_path: Path) -> None:
     """After the given time it stops, to go on later."""
     file = write(tmp_path / "a", (line_of(number, sessions=40) for number in range(100)))
