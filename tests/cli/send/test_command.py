@@ -33,15 +33,21 @@ async def emulator() -> AsyncIterator[Emulator]:
         yield running
 
 
+def _environment(emulator: Emulator) -> dict[str, str]:
+    """Return what the command finds around it: no variable of the tests' own, of which it would warn."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RUMBUFFER_")}
+    return kept | emulator.environment() | {"PYTHONPATH": str(ROOT)}
+
+
 async def started(
     emulator: Emulator, *arguments: object, monitor: str = MONITOR.id, **streams: Any
 ) -> asyncio.subprocess.Process:
     """The command, under way."""
-    environment = os.environ | emulator.environment() | {"RUMBUFFER_APP_MONITOR_ID": monitor}
+    environment = _environment(emulator) | {"RUMBUFFER_APP_MONITOR_ID": monitor}
     streams = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE, **streams}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-m", "rumbuffer", "send", *QUICK, *map(str, arguments)),
-        env={**environment, "PYTHONPATH": str(ROOT)},
+        env=environment,
         **streams,
     )
 
@@ -208,11 +214,11 @@ async def test_lines_for_a_pipe_and_a_bar_for_a_terminal(emulator: Emulator, tmp
     file = write(tmp_path / "a", (line_of(number, sessions=300) for number in range(3_000)))
     emulator.faults = Faults(latency=0.05)
     ours, theirs = pty.openpty()
-    environment = os.environ | emulator.environment()
+    environment = _environment(emulator)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "rumbuffer", "send", *QUICK, "--max-in-flight", "4", str(file)),
         *("--app-monitor-id", MONITOR.id),
-        env={**environment, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "120"},
+        env={**environment, "TERM": "xterm", "COLUMNS": "120"},
         stdout=asyncio.subprocess.DEVNULL,
         stderr=theirs,
     )
