@@ -11,6 +11,10 @@ from benchmarks.report import Cell, shown
 __all__ = ["markdown", "replaced"]
 
 
+_MOST_SHOWN = 30
+"""Rows of a table that is not folded away."""
+
+
 def markdown(results: dict[str, Any]) -> str:
     """Return all tables and the bars, with where and with what they were measured."""
     versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
@@ -40,4 +44,7 @@ def replaced(text: str, name: str, results: dict[str, Any]) -> str:
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     lines = [columns, ["---", *("---:" for _ in columns[1:])]]
     lines += [[shown(cell).replace("|", "\\|") for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    if len(rows) <= _MOST_SHOWN:
+        return text
+    return f"<details><summary>{len(rows)} rows</summary>\n\n{text}\n\n</details>"
