@@ -205,13 +205,17 @@ async def leave(site: Site, session_id: str) -> None:
                 await loop.sock_connect(client, ("127.0.0.1", site.port))
                 await loop.sock_sendall(client, request.encode())
                 begun = await loop.sock_recv(client, 100)
-            except OSError as error:
+            except ConnectionRefusedError as error:
                 if not site.is_stopping:
                     site.failures.append(f"/stream: {error!r}")
                 return
+            except ConnectionResetError:
+                begun = b""
             if begun:
                 site.left[session_id] += 1
-            elif not site.is_stopping:
+            elif site.is_stopping:
+                site.reset[session_id] += 1
+            else:
                 site.failures.append("/stream: no answer")
             if site.is_stopping:
                 return
