@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from rumbuffer.core.gates import Gate
 from rumbuffer.core.outcomes import HoldScope
 from rumbuffer.core.sealed import SealedBatch
+from rumbuffer.events import keep_batch
 
 if TYPE_CHECKING:
     from rumbuffer.core.flights import Flight
@@ -40,7 +41,7 @@ _ANY_ID = "00000000-0000-0000-0000-000000000000"
 
 
 class OpenBatch(list[bytes]):
-    """Events of one session that still wait. `size` is the request body's, if it were sealed now.
+    """Events of one session that still wait.
 
     It is the list of its events rather than having one: where a million sessions are open, that is a million
     objects fewer for the garbage collector to walk (a third of its pause), and 60 bytes a batch.
@@ -60,24 +61,24 @@ class OpenBatch(list[bytes]):
         "session",
         "shed_rate",
         "siblings",
-        "size",
     )
 
-    def __init__(self, lane: Lane, session: Session, envelope: int, opened: float, seq: int) -> None:
-        self.lane: Lane | None = lane
-        self.session: Session = session
-        self.attributes: bytes | None = session.encoded_attributes
-        self.size: int = envelope - 1  # each event brings a comma, and the first needs none
-        # Of the many that are alike, all have the same integer object.
-        self.charge: int = lane.batch_charge if envelope == lane.envelope_size else BATCH_CHARGE + envelope
-        self.opened: float = opened
-        self.seq: int = seq
-        self.closed: bool = False
-        self.is_exempt: bool = False  # an event of it was taken by `put()`, and it is not shed
-        self.shed_rate: float = 1.0  # the lowest that it was open under
-        self.siblings: deque[OpenBatch] | None = None
-        self.older: OpenBatch | None = None
-        self.newer: OpenBatch | None = None
+    lane: Lane | None
+    """Where it waits; `None` once it was taken out."""
+    session: Session
+    attributes: bytes | None
+    charge: int
+    opened: float
+    seq: int
+    closed: bool
+    """Whether it takes no more events, and is due."""
+    is_exempt: bool
+    """Whether an event of it was taken by `put()`, and it is not shed."""
+    shed_rate: float
+    """The lowest that it was open under."""
+    siblings: deque[OpenBatch] | None
+    older: OpenBatch | None
+    newer: OpenBatch | None
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -92,40 +93,35 @@ class OpenBatch(list[bytes]):
         return f"<OpenBatch {self.seq} of {len(self)} events>"
 
     @property
+    def body_size(self) -> int:
+        """The size of the request's body, if it were sealed now.
+
+        It is not kept: a number that changes with every event is an object that is elsewhere in memory each
+        time, and where a million sessions are open, that alone would be a third of what an event costs.
+        """
+        assert self.lane is not None
+        envelope = self.lane.envelope_size + attributes_size(self.attributes)
+        return envelope - 1 + sum(map(len, self)) + len(self)
+
+    @property
     def events(self) -> list[bytes]:
         """Its events, in the order of their admission."""
         return self
-
-    def take(self, event: bytes) -> None:
-        """Take one more event."""
-        self.append(event)
-        self.size += len(event) + 1
-
-    def pop_first(self) -> bytes:
-        """Give up the oldest event."""
-        event = self.pop(0)
-        self.size -= len(event) + 1
-        return event
 
     def adopt(self, attributes: bytes) -> int:
         """Take the session's attributes for the batch's own; return by how much that raises its charge."""
         grown = attributes_size(attributes)
         self.attributes = attributes
-        self.size += grown
         self.charge += grown
         return grown
 
     def fitting(self, max_bytes: int) -> int:
         """Return how many of its events fit into a request's body of so many bytes; one at least."""
-        if self.size <= max_bytes:
-            return len(self)
-        size = self.size - sum(len(event) + 1 for event in self)
-        count = 0
-        for event in self:
-            size += len(event) + 1
-            if count and size > max_bytes:
-                break
-            count += 1
+        size = self.body_size
+        count = len(self)
+        while count > 1 and size > max_bytes:
+            count -= 1
+            size -= len(self[count]) + 1
         return count
 
     def first_of_session(self) -> OpenBatch:
@@ -207,14 +203,14 @@ class Lane:
 
     def add(self, session: Session, envelope: int, opened: float, seq: int) -> OpenBatch:
         """Open a batch for the session, the newest of the lane; `envelope` is `envelope_for(session)`."""
-        batch = OpenBatch(self, session, envelope, opened, seq)
-        earlier = self.open.get(session.key)
-        if earlier is not None:
+        batch = self._new_batch(session, envelope, opened, seq)
+        earlier = self.open.setdefault(session.key, batch)
+        if earlier is not batch:
             if earlier.siblings is None:
                 earlier.siblings = deque((earlier,))
             batch.siblings = earlier.siblings
             batch.siblings.append(batch)
-        self.open[session.key] = batch
+            self.open[session.key] = batch
         newest = batch.older = self.newest
         if newest is None:
             self.oldest = batch
@@ -226,13 +222,27 @@ class Lane:
         self.batch_count += 1
         return batch
 
+    def _new_batch(self, session: Session, envelope: int, opened: float, seq: int) -> OpenBatch:
+        """Make a batch that is in no list yet; an `__init__` of its own would cost three times as much."""
+        batch = OpenBatch()
+        batch.lane = self
+        batch.session = session
+        batch.attributes = session.encoded_attributes
+        # Of the many that are alike, all have the same integer object.
+        batch.charge = self.batch_charge if envelope == self.envelope_size else BATCH_CHARGE + envelope
+        batch.opened = opened
+        batch.seq = seq
+        batch.closed = batch.is_exempt = False
+        batch.shed_rate = 1.0
+        batch.siblings = batch.older = batch.newer = None
+        return batch
+
     def restore(self, flight: Flight, attributes: bytes | None, events: list[bytes]) -> OpenBatch:
         """Put the events of a flight back at the place that they had before they were sealed."""
         envelope = self.envelope_size + attributes_size(attributes)
-        batch = OpenBatch(self, flight.session, envelope, flight.opened, flight.seq)
+        batch = self._new_batch(flight.session, envelope, flight.opened, flight.seq)
         batch.attributes = attributes
         batch.extend(events)
-        batch.size += sum(len(event) + 1 for event in events)
         batch.charge = flight.charge
         batch.is_exempt = flight.is_exempt
         batch.shed_rate = flight.shed_rate
@@ -305,7 +315,10 @@ class Lane:
         self.batch_count -= 1
         self.full.pop(batch.seq, None)
         self.urgent.pop(batch.seq, None)
-        key = batch.session.key
+        session = batch.session
+        if session._batch is batch:  # noqa: SLF001 - theirs alone
+            keep_batch(session, None)
+        key = session.key
         if batch.siblings:
             batch.siblings.remove(batch)  # nearly always the first
             if batch.siblings and not batch.siblings[0].closed:

@@ -15,6 +15,7 @@ from rumbuffer.core.news import News
 from rumbuffer.core.notices import DropReason
 from rumbuffer.core.room import Room
 from rumbuffer.errors import InvalidEvent
+from rumbuffer.events import keep_batch
 
 if TYPE_CHECKING:
     from rumbuffer.events import AppMonitor, Session
@@ -59,7 +60,8 @@ class OpenBatches:
         self.news: News = News(self.counters, keep_dropped=keep_dropped)
         self.room: Room = Room(max_pending_bytes, self.news)
         self.max_batch_events: int = max_batch_events
-        self.max_batch_bytes: int = max_batch_bytes
+        self._max_batch_bytes = max_batch_bytes
+        self._largest_event = self._largest_envelope = self._always_fit = 0
         self.linger: float = linger
         self.sample_rate: float = sample_rate
         self.shed_rate: float = 1.0
@@ -76,6 +78,34 @@ class OpenBatches:
         self.alarm: float = _FAR
         self._largest_body = max_batch_bytes
         self._evicts = evicts
+
+    @property
+    def max_batch_bytes(self) -> int:
+        """Bytes that a request's body may have now."""
+        return self._max_batch_bytes
+
+    @max_batch_bytes.setter
+    def max_batch_bytes(self, max_bytes: int) -> None:
+        self._max_batch_bytes = max_bytes
+        self._note_sizes(0, 0)
+
+    def _note_sizes(self, event: int, envelope: int) -> None:
+        """Note how large events and envelopes are at most, and how many events a body surely has room for.
+
+        A batch below that number takes another event without a look at its size, which is a sum over its
+        events.
+        """
+        self._largest_event = max(self._largest_event, event)
+        self._largest_envelope = max(self._largest_envelope, envelope)
+        room = self._max_batch_bytes - self._largest_envelope
+        self._always_fit = room // (self._largest_event + 1)
+
+    def _fits(self, event: bytes, batch: OpenBatch, grown: int = 0) -> bool:
+        """Tell whether the batch has room for one more event, and for so many bytes besides."""
+        size = len(event)
+        if len(batch) < self._always_fit and size <= self._largest_event and not grown:
+            return True
+        return batch.body_size + size + 1 + grown <= self._max_batch_bytes
 
     def lane_for(self, app_monitor: AppMonitor) -> Lane:
         """Return the app monitor's lane, made when it is first needed. Raises `InvalidEvent`."""
@@ -115,14 +145,20 @@ class OpenBatches:
         This runs on nearly every event. Common is: the session has an open batch that may take the event as
         it is, and there is room, or there is none and nothing is evicted for it. That needs no time.
         """
-        batch = lane.open.get(session.key)
-        if batch is None or batch.closed:
-            return None
+        batch = session._batch  # noqa: SLF001 - theirs alone
+        if batch is None or batch.lane is not lane or batch.closed:
+            batch = lane.open.get(session.key)
+            if batch is None or batch.closed:
+                return None
+            if batch.session is session:
+                keep_batch(session, batch)
         attributes = session.encoded_attributes
         size = len(event)
-        if (
-            attributes is not None and attributes != batch.attributes
-        ) or batch.size + size >= self.max_batch_bytes:
+        if size > self._largest_event:
+            self._note_sizes(size, 0)
+        if (attributes is not None and attributes != batch.attributes) or (
+            len(batch) >= self._always_fit and not self._fits(event, batch)
+        ):
             return None
         room = self.room
         if size + EVENT_CHARGE > room.free or room.waiters:
@@ -130,7 +166,6 @@ class OpenBatches:
                 return None
             return self._refuse(lane)
         batch.append(event)
-        batch.size += size + 1
         room.free -= size + EVENT_CHARGE
         counters = self.counters
         counters.accepted += 1
@@ -155,7 +190,17 @@ class OpenBatches:
         if envelope + size <= self._largest_body:
             if cost <= room.free and not room.waiters:
                 if session.key not in lane.open or lane.joinable(session) is None:
-                    self._put(event, self._add(session, envelope, lane, now))
+                    batch = self._add(session, envelope, lane, now)
+                    # The rest is `_put`, written out for the web server's case: a new session each time.
+                    if size > self._largest_event:
+                        self._note_sizes(size, 0)
+                    batch.append(event)
+                    room.free -= size + EVENT_CHARGE
+                    counters = self.counters
+                    counters.accepted += 1
+                    counters.pending += 1
+                    if self.max_batch_events == 1:
+                        self._close(batch)
                     return ACCEPTED
             elif (
                 not self._evicts
@@ -215,10 +260,9 @@ class OpenBatches:
     def _target(self, event: bytes, session: Session, lane: Lane) -> OpenBatch | None:
         """Return the open batch that the event would join."""
         batch = lane.joinable(session)
-        if batch is None:
+        if batch is None or not self._fits(event, batch, _adopted(batch, session)):
             return None
-        size = batch.size + len(event) + 1 + _adopted(batch, session)
-        return batch if size <= self.max_batch_bytes else None
+        return batch
 
     def _cost(self, event: bytes, session: Session, lane: Lane) -> int:
         batch = self._target(event, session, lane)
@@ -254,12 +298,15 @@ class OpenBatches:
             batch = self._open(session, lane, now)
         elif batch.attributes is None and session.encoded_attributes is not None:
             self.room.free -= batch.adopt(session.encoded_attributes)
+            self._note_sizes(0, lane.envelope_for(session))
         self._put(event, batch)
         return batch
 
     def _put(self, event: bytes, batch: OpenBatch) -> None:
         """Put the event into a batch that takes it."""
-        batch.take(event)
+        if len(event) > self._largest_event:
+            self._note_sizes(len(event), 0)
+        batch.append(event)
         self.room.free -= len(event) + EVENT_CHARGE
         self.counters.accepted += 1
         self.counters.pending += 1
@@ -273,6 +320,8 @@ class OpenBatches:
         return self._add(session, lane.envelope_for(session), lane, now)
 
     def _add(self, session: Session, envelope: int, lane: Lane, now: float) -> OpenBatch:
+        if envelope > self._largest_envelope:
+            self._note_sizes(0, envelope)
         batch = lane.add(session, envelope, now, self.next_seq)
         batch.shed_rate = self.shed_rate
         self.next_seq += _SEQ_GAP
@@ -314,7 +363,7 @@ class OpenBatches:
         )
         batch = lane.oldest
         assert batch is not None
-        event = batch.pop_first()
+        event = batch.pop(0)
         freed = len(event) + EVENT_CHARGE
         # What is being eaten up is not sent half-eaten while others are whole.
         lane.full.pop(batch.seq, None)

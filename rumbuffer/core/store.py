@@ -169,7 +169,7 @@ class Store(OpenBatches):
             return batch.attributes
         marked = with_attribute(batch.attributes, SHED_RATE_ATTRIBUTE, float(f"{batch.shed_rate:.4g}"))
         grown = attributes_size(marked) - attributes_size(batch.attributes)
-        return marked if batch.size + grown <= self.max_batch_bytes else batch.attributes
+        return marked if batch.body_size + grown <= self.max_batch_bytes else batch.attributes
 
     def _taken(self, batch: OpenBatch, lane: Lane) -> tuple[list[bytes], int]:
         """Take the events for one request off a batch; one event at least."""
@@ -179,7 +179,7 @@ class Store(OpenBatches):
             return batch.events, batch.charge
         # Only after the limit was halved: the rest stays, is due, and its place is right behind what was
         # taken, also if that should come back.
-        events = [batch.pop_first() for _ in range(count)]
+        events = [batch.pop(0) for _ in range(count)]
         lane.renumber(batch, batch.seq + 1)
         self._close(batch)
         return events, 0

@@ -30,6 +30,6 @@ def known_session(id: str, user_id: str, kind: type[Session]) -> Session:
     """Make a session of ids that are UUIDs, as the caller knows; a fifth of the time that `Session` takes."""
     session: Any = _Draft()
     session.key = id + user_id
-    session.encoded_attributes = session._sample_point = None  # noqa: SLF001
+    session.encoded_attributes = session._sample_point = session._batch = None  # noqa: SLF001
     session.__class__ = kind
     return session  # type: ignore[no-any-return]

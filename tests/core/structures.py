@@ -9,6 +9,7 @@ from rumbuffer.core.lanes import BATCH_CHARGE, EVENT_CHARGE, Lane, OpenBatch
 from rumbuffer.core.room import RoomWaiter
 from rumbuffer.core.sealed import SealedBatch
 from rumbuffer.core.store import Store
+from rumbuffer.events import Session
 
 _ID = "00000000-0000-0000-0000-000000000000"
 
@@ -73,7 +74,9 @@ def _check_lane(store: Store, lane: Lane) -> int:
         assert batch.older is older
         assert batch.events
         assert len(batch.events) <= store.max_batch_events
-        assert batch.size == body_size(batch)
+        assert batch.body_size == body_size(batch)
+        assert len(batch) > store._always_fit or batch.body_size <= store.max_batch_bytes
+        _check_joined(batch.session)
         charged += _own_charge(batch.charge, lane, batch.attributes) + charges_of(batch.events)
     _check_siblings(lane, batches)
     for seq, batch in (*lane.full.items(), *lane.urgent.items()):
@@ -86,6 +89,15 @@ def _check_lane(store: Store, lane: Lane) -> int:
     for batch in batches:
         assert batch.closed or len(batch.events) < store.max_batch_events
     return charged
+
+
+def _check_joined(session: Session) -> None:
+    """Check that a session holds on to no batch but one that it opened, and that waits."""
+    batch = session._batch
+    if batch is not None:
+        assert batch.session is session
+        assert batch.lane is not None
+        assert batch in list(open_batches(batch.lane))
 
 
 def _check_siblings(lane: Lane, batches: list[OpenBatch]) -> None:
@@ -103,6 +115,7 @@ def _check_siblings(lane: Lane, batches: list[OpenBatch]) -> None:
 def _check_flight(flight: Flight) -> int:
     """Check a flight; return what it is charged."""
     assert flight.parts
+    _check_joined(flight.session)
     own_charge = _own_charge(flight.charge, flight.lane, flight.attributes)
     return own_charge + sum(charges_of(part.batch.events) for part in flight.parts)
 

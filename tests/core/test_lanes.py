@@ -35,7 +35,7 @@ def opened(lane: Lane, of: int, seq: int, attributes: str | None = None) -> Open
     """Open a batch with one event."""
     its = session(of, attributes)
     batch = lane.add(its, lane.envelope_for(its), 0.0, seq)
-    batch.take(event(seq))
+    batch.append(event(seq))
     return batch
 
 
@@ -168,7 +168,7 @@ def test_the_size_of_an_open_batch_is_that_of_its_body(monitor: object, attribut
             batch.attributes,
             tuple(batch.events),
         )
-        assert batch.size == len(content.body())
+        assert batch.body_size == len(content.body())
 
 
 # Partly fitting -------------------------------------------------------------------------------------------
@@ -208,7 +208,11 @@ def test_a_flight_goes_back_to_its_place_in_the_lane(gone: int) -> None:
     back = lane.restore(flight, None, list(flight.batch.events))
     batches[gone] = back
     assert walk(lane) == batches
-    assert (back.size, back.charge, back.opened) == (batches[gone].size, flight.charge, flight.opened)
+    assert (back.body_size, back.charge, back.opened) == (
+        len(flight.batch.body()),
+        flight.charge,
+        flight.opened,
+    )
     assert not back.closed
 
 

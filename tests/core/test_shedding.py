@@ -371,7 +371,7 @@ def test_a_full_body_goes_without_the_rate() -> None:
     pass_time(rig, 1.0)
     batch = rig.home.oldest
     assert batch is not None
-    rig.store.max_batch_bytes = batch.size + 10
+    rig.store.max_batch_bytes = batch.body_size + 10
     flight = rig.store.seal(batch, "00000000-0000-4000-8000-000000000000", rig.now)
     assert flight.batch.attributes is None
     assert len(flight.batch.body()) == rig.store.max_batch_bytes - 10

@@ -70,7 +70,7 @@ def test_a_batch_adopts_the_first_attributes_that_it_meets() -> None:
     rig.record(session(1))
     rig.record(session(1, A))
     assert rig.home.oldest is not None
-    assert rig.home.oldest.size == body_size(rig.home.oldest)
+    assert rig.home.oldest.body_size == body_size(rig.home.oldest)
     assert batches_of(rig) == [[1, 2]]
     body = json.loads(rig.requests[0][1].body())
     assert body["SessionMetadata"] == A
@@ -114,7 +114,7 @@ def test_a_batchs_size_is_its_bodys(monitor: AppMonitor, attributes: str | None,
     rig.fill(session(1, attributes), count, monitor=monitor, size=50)
     batch = rig.store.lanes[monitor].oldest
     assert batch is not None
-    size = batch.size
+    size = batch.body_size
     rig.batcher.make_due()
     assert len(rig.send_one().batch.body()) == size
 
@@ -372,3 +372,37 @@ def test_events_of_256_app_monitors_at_most_are_pending() -> None:
     assert rig.record(1)
     rig.settle(rig.send_next(), DELIVERED)
     assert rig.record(1, monitor=OTHER)
+
+
+# Kept sessions --------------------------------------------------------------------------------------------
+
+
+def test_a_session_that_is_kept_holds_on_to_no_batch_that_is_gone() -> None:
+    """A caller may keep its session for days; what was sealed, or dropped, is not kept with it."""
+    rig = Rig()
+    kept = Session.new()
+    for number in range(3):
+        rig.store.admit(event(number), kept, rig.home, rig.now)
+    assert kept._batch is rig.home.oldest is not None
+    rig.batcher.make_due()
+    rig.run(lambda _: DELIVERED)
+    assert kept._batch is None
+    for number in range(3):
+        rig.store.admit(event(number), kept, rig.home, rig.now)
+    rig.store.drop_open(DropReason.CLOSED)
+    assert kept._batch is None
+
+
+def test_one_session_in_two_buffers_and_for_two_app_monitors() -> None:
+    """One object may stand for a session in several places; each event goes where it was meant to."""
+    rigs, kept = (Rig(), Rig()), Session.new()
+    for number in range(12):
+        store = rigs[number % 2].store
+        lane = store.lane_for(OTHER if number % 3 else HOME)
+        assert store.admit(event(number), kept, lane, 0.0)
+    for rig in rigs:
+        rig.batcher.make_due()
+        rig.run(lambda _: DELIVERED)
+    found = [{batch.app_monitor: numbers(batch) for _, batch in rig.requests} for rig in rigs]
+    assert found == [{HOME: [0, 6], OTHER: [2, 4, 8, 10]}, {HOME: [3, 9], OTHER: [1, 5, 7, 11]}]
+    assert kept._batch is None
