@@ -1,8 +1,9 @@
 """Cases, each in a fresh process of its own, and run by turns.
 
 A library changes the process that it is in (Sentry patches classes, an allocator remembers), so no two share
-one. A shared machine is faster and slower by the minute, so the cases run in turn, several times over, and
-what is shown is the median of a case's runs, with the lowest beside it.
+one. A shared machine is faster and slower by the minute, so the cases run in turn, several times over. Shown
+is the median of a case's runs, with the lowest beside it; judged is the median, over the turns, of what one
+case costs in terms of another in the same turn.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-__all__ = ["Figures", "by_turns", "in_fresh_process", "lowest", "medians", "on_one_core"]
+__all__ = ["Figures", "by_turns", "in_fresh_process", "lowest", "medians", "on_one_core", "ratio"]
 
 Figures = dict[str, float]
 
@@ -55,3 +56,9 @@ def medians(runs: Sequence[Figures]) -> Figures:
 def lowest(runs: Sequence[Figures]) -> Figures:
     """Return the lowest of each figure."""
     return {name: min(run[name] for run in runs) for name in runs[0]}
+
+
+def ratio(runs: dict[str, list[Figures]], case: str, to: str, figure: str, *, per: float = 1.0) -> float:
+    """Return the median, over the turns, of a case's figure in terms of another's `per` times."""
+    pairs = zip(runs[case], runs[to], strict=True)
+    return statistics.median(one[figure] / (other[figure] * per) for one, other in pairs)

@@ -3,8 +3,9 @@
     python -m benchmarks.middleware [--rounds 100] [--seconds 4] [--no-server] [--json [FILE]]
 
 In process, each case is `benchmarks.middleware_in_process` in a fresh process of its own: the processor
-time of a call through the middleware less that of a bare call. The cases run in turn, several times over,
-and what is shown is the median of a case's runs: a shared machine is faster and slower by the minute.
+time of a call through the middleware less that of a bare call. The cases run in turn, several times over:
+a shared machine is faster and slower by the minute. What is shown is the median of a case's runs, and a ratio
+is the median of the turns' ratios.
 
 Under uvicorn, each case is a server process, driven by wrk, where that is installed; what is shown is the
 server's own processor time a request, sending at the default quota included, less the server's without a
@@ -22,7 +23,6 @@ reached.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -35,10 +35,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.cases import Figures, by_turns, in_fresh_process, lowest, medians, ratio
 from benchmarks.middleware_cases import CASES, browser_cookie
 from benchmarks.report import Report, parser
 
-REPEATS = 3
+TURNS = 7
+TURNS_SERVED = 3
 VISITORS = 5000
 BARS = (
     ("rumbuffer", "opentelemetry", 200 / 8),
@@ -67,24 +69,8 @@ PACKAGES = (
 ).split()
 
 
-def in_process(case: str, rounds: int) -> float | None:
-    command = [sys.executable, "-m", "benchmarks.middleware_in_process", case, "--rounds", str(rounds)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    if run.returncode:
-        print(f"{case}: {run.stderr.strip().splitlines()[-1]}", file=sys.stderr)
-        return None
-    added: float = json.loads(run.stdout)["added"]
-    return added
-
-
-def all_in_process(rounds: int) -> dict[str, float]:
-    runs: dict[str, list[float]] = {}
-    for _ in range(REPEATS):
-        for case in CASES:
-            added = in_process(case, rounds)
-            if added is not None:
-                runs.setdefault(case, []).append(added)
-    return {case: statistics.median(added) for case, added in runs.items()}
+def in_process(case: str, rounds: int) -> Figures:
+    return in_fresh_process("benchmarks.middleware_in_process", case, "--rounds", str(rounds))
 
 
 def wrk_script(folder: Path) -> Path:
@@ -149,7 +135,7 @@ def all_under_uvicorn(seconds: int) -> dict[str, dict[str, float]]:
     runs: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         script = wrk_script(Path(folder))
-        for _ in range(REPEATS):
+        for _ in range(TURNS_SERVED):
             for case in UNDER_A_SERVER:
                 runs.setdefault(case, []).append(under_uvicorn(case, script, seconds))
     return {
@@ -158,35 +144,31 @@ def all_under_uvicorn(seconds: int) -> dict[str, dict[str, float]]:
     }
 
 
-def show(report: Report, added: dict[str, float], served: dict[str, dict[str, float]]) -> None:
-    table = report.table("In process: µs added to a request", ("case", "µs", "times ours"))
-    for case, microseconds in added.items():
-        table.row(case, microseconds, microseconds / added["rumbuffer"])
+def show(report: Report, runs: dict[str, list[Figures]], served: dict[str, dict[str, float]]) -> None:
+    columns = ("case", "µs", "lowest µs", "times ours")
+    table = report.table("In process: µs added to a request", columns)
+    for case, of_case in runs.items():
+        times = ratio(runs, case, "rumbuffer", "added")
+        table.row(case, medians(of_case)["added"], lowest(of_case)["added"], times)
     if served:
         bare = served["nothing"]["microseconds"]
         table = report.table("Under uvicorn, driven by wrk", ("case", "requests/s", "µs added"))
         for case, seen in served.items():
             table.row(case, round(seen["requests_per_second"]), seen["microseconds"] - bare)
     for case, peer, bar in BARS:
-        if case in added and peer in added:
-            report.bar(
-                f"{peer}: times {case}",
-                f"at least {bar:.3g}",
-                added[peer] / added[case],
-                met=added[peer] / added[case] >= bar,
-            )
+        report.at_least(f"{peer}: times {case}", round(bar, 1), ratio(runs, peer, case, "added"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser("middleware", __doc__, PACKAGES)
-    options.add_argument("--rounds", type=int, default=100, help="rounds of 250 requests for each run")
+    options.add_argument("--rounds", type=int, default=40, help="rounds of 250 requests for each run")
     options.add_argument("--seconds", type=int, default=4, help="seconds of load for each server")
     options.add_argument("--no-server", action="store_true", help="measure in process only")
     given = options.parse_args(arguments)
     report = Report("middleware", PACKAGES, given.json)
-    added = all_in_process(given.rounds)
+    runs = by_turns(list(CASES), TURNS, lambda case: in_process(case, given.rounds))
     served = {} if given.no_server else all_under_uvicorn(given.seconds)
-    show(report, added, served)
+    show(report, runs, served)
     return report.finish()
 
 

@@ -23,6 +23,7 @@ import statistics
 import time
 from functools import partial
 
+from benchmarks.cases import Figures
 from benchmarks.middleware_cases import CASES, App, Header, Message, Scope, headers
 
 ROUND = 250
@@ -68,7 +69,7 @@ def as_it_is(app: App) -> App:
     return app if inspect.isfunction(app) else partial(type(app).__call__, app)
 
 
-async def measure(case: str, rounds: int) -> dict[str, object]:
+async def measure(case: str, rounds: int) -> Figures:
     make, wrap, cookie = CASES[case]
     source = random.Random(20261122)
     app = as_it_is(make())
@@ -84,12 +85,9 @@ async def measure(case: str, rounds: int) -> dict[str, object]:
         if number >= 8:  # the first ones warm up
             bare_times.append(bare)
             wrapped_times.append(with_it)
-    differences = [with_it - bare for bare, with_it in zip(bare_times, wrapped_times, strict=True)]
     return {
-        "case": case,
         "bare": statistics.median(bare_times),
         "added": statistics.median(wrapped_times) - statistics.median(bare_times),
-        "added_quartiles": statistics.quantiles(differences, n=4)[::2],
         "requests": rounds * ROUND,
     }
 

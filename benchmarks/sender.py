@@ -28,9 +28,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
-from statistics import median
 
-from benchmarks.cases import Figures, by_turns, in_fresh_process, medians
+from benchmarks.cases import Figures, by_turns, in_fresh_process, medians, ratio
 from benchmarks.report import Report, parser
 from benchmarks.sender_cases import BURST, CALLS, PIPELINE
 
@@ -52,12 +51,6 @@ def cases() -> list[str]:
     return [case(who, events) for events in SIZES for who in callers] + pipeline
 
 
-def ratio(runs: Runs, case: str, to: str, *, per_event: float = 1.0) -> float:
-    """The median, over the rounds, of what one case costs in terms of another."""
-    pairs = zip(runs[case], runs[to], strict=True)
-    return median(one["microseconds"] / (other["microseconds"] * per_event) for one, other in pairs)
-
-
 def requests(report: Report, runs: Runs) -> None:
     """Show what a request costs, with and without compression."""
     title = "Processor time of a request, in µs, and as a multiple of aiohttp's POST of the same bytes"
@@ -68,7 +61,7 @@ def requests(report: Report, runs: Runs) -> None:
         for events in SIZES:
             if (name := case(who, events)) in runs:
                 floor = case(FLOOR, events)
-                cells += [medians(runs[name])["microseconds"], ratio(runs, name, floor)]
+                cells += [medians(runs[name])["microseconds"], ratio(runs, name, floor, "microseconds")]
         if cells:
             table.row(who, *cells)
     columns = [name for events in SIZES for name in (f"{events} ev.", f"µs, {events} ev.")]
@@ -79,7 +72,7 @@ def requests(report: Report, runs: Runs) -> None:
             pairs = [cell for found in each for cell in (round(found["bytes"]), found["microseconds"])]
             table.row(who.partition(", ")[2] or "none", *pairs)
     for events in SIZES:
-        measured = ratio(runs, case(OURS, events), case(FLOOR, events))
+        measured = ratio(runs, case(OURS, events), case(FLOOR, events), "microseconds")
         report.at_most(f"request of {events}, times aiohttp's POST", 6, measured)
 
 
@@ -95,7 +88,7 @@ def deliveries(report: Report, runs: Runs) -> None:
     for events, least in ((100, 3), (10, None), (1, 100)):
         name = case(THEIRS, events)
         theirs = medians(runs[name])["microseconds"] / events
-        times = ratio(runs, name, own, per_event=events)
+        times = ratio(runs, name, own, "microseconds", per=events)
         table.row(f"put_rum_events, {events} a call", theirs, round(1e6 / theirs), times)
         if least is not None:
             report.at_least(f"an event, {events} a call, times ours", least, times)

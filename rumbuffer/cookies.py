@@ -73,6 +73,8 @@ def browser_session(header: bytes, own_name: bytes) -> tuple[Session | None, str
     is read one by one.
     """
     parts = header.split(b"; cwr_")
+    if len(parts) == 1:
+        return _NOBODY if header.find(b"cwr_") < 0 else _read_in_turn(header, own_name)
     try:
         if len(parts) == 3:
             before, user, session = parts
@@ -82,7 +84,7 @@ def browser_session(header: bytes, own_name: bytes) -> tuple[Session | None, str
             user, session = parts
             user = user[4:]
         else:
-            return _NOBODY if header.find(b"cwr_") < 0 else _read_in_turn(header, own_name)
+            return _read_in_turn(header, own_name)
         # One session and one user: what nearly every browser sends.
         if session[0] == 117:  # u
             user, session = session, user
