@@ -39,7 +39,8 @@ SETTINGS: Final[Mapping[str, str]] = {
     "UnknownTokenProviderError": "",
     # Region and endpoint
     "NoRegionError": (
-        "no region: pass region_name, set AWS_REGION or AWS_DEFAULT_REGION, or give the profile one"
+        "no region: give one as region_name (--region on the command line), in AWS_REGION or "
+        "AWS_DEFAULT_REGION, or in the profile"
     ),
     "InvalidRegionError": "",
     "UnknownRegionError": "",

@@ -43,6 +43,18 @@ _LINGER = 60.0
 is read. What comes through a pipe is sent after the library's own linger."""
 
 
+_FLAGS = {
+    "session.id": "--session-id",
+    "session.user_id": "--user-id",
+    **{f"AppMonitor.{name}": f"--app-monitor-{name}" for name in ("id", "name", "version", "alias")},
+    **{
+        name: f"--{name.replace('_', '-')}"
+        for name in ("quota", "use", "burst", "group", "linger", "max_in_flight", "max_pending_bytes")
+    },
+}
+"""The option that a setting comes from."""
+
+
 def run_send(paths: Sequence[Path | None], options: dict[str, Any]) -> int:
     """Send the files, print what came of it, and return the exit status."""
     console = Console(stderr=True, highlight=False)
@@ -52,7 +64,10 @@ def run_send(paths: Sequence[Path | None], options: dict[str, Any]) -> int:
         run.begin()
         with _log_to(console, run), view:
             ended = asyncio.run(_until_signalled(run))
-    except (InvalidSetting, InvalidEvent, JournalError) as error:
+    except (InvalidSetting, InvalidEvent) as error:
+        where = _FLAGS.get(error.field, error.field)
+        raise _CannotBegin(f"{where}: {error.rule}; got {error.shape}") from None
+    except JournalError as error:
         raise _CannotBegin(str(error)) from None
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "

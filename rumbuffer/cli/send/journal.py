@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Self
 from zlib import compress, decompress
 
+from rumbuffer.cli.send.naming import named
+
 __all__ = ["Bookmark", "Journal", "JournalError", "Mark", "Totals"]
 
 _FORMAT = "rumbuffer send, format 1"
@@ -174,7 +176,7 @@ class Journal:
         lock = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, self._mode)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with os.fdopen(lock, "wb", closefd=False) as file:
+            with named(self.path), os.fdopen(lock, "wb", closefd=False) as file:
                 file.write(bookmark.dump())
                 file.flush()
                 os.fsync(lock)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
+
+from rumbuffer.cli.send.naming import named
 
 __all__ = ["RejectFile"]
 
@@ -34,8 +37,9 @@ class RejectFile:
             self._file = os.fdopen(descriptor, "ab", buffering=0)
         self.written += 1
         text = orjson.dumps(entry) + b"\n"
-        if self._file.write(text) != len(text):
-            raise OSError(28, "No space left on device")
+        with named(self.path):
+            if self._file.write(text) != len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     @property
     def size(self) -> int:

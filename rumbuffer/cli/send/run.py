@@ -172,7 +172,8 @@ class Run:
             if not task.cancelled() and (error := task.exception()) is not None:
                 if not isinstance(error, OSError):
                     raise error
-                reason = reason or f"cannot write beside the input: {error.strerror or error}"
+                where = "cannot write beside the input" if error.filename is None else f"{error.filename}"
+                reason = reason or f"{where}: {error.strerror or error}"
         return self._ended(reason)
 
     async def _end(self, work: asyncio.Task[None], watch: asyncio.Task[None]) -> str | None:

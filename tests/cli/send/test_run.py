@@ -452,6 +452,15 @@ async def test_full_disk_under_the_journal(tmp_path: Path, monkeypatch: pytest.M
     assert ended.totals.delivered == 2_000
 
 
+def test_a_full_disk_names_the_file() -> None:
+    """The operating system does not say what it had no room for."""
+    rejects = RejectFile(Path("/dev/full"), 0o600, 0)
+    with pytest.raises(OSError, match="/dev/full") as caught:
+        rejects.write({"line": 1})
+    rejects.close()
+    assert caught.value.errno == errno.ENOSPC
+
+
 async def test_full_disk_under_the_reject_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line whose reason cannot be written down is not taken for settled: another run rejects it again."""
     file = write(tmp_path / "a", [line_of(0), b"bad", *(line_of(number) for number in range(1, 100))])
