@@ -528,6 +528,7 @@ class RumBuffer:
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         intake = getattr(self, "_intake", None)
         if intake is not None and intake.state in ("running", "closing"):
+            self._store.forget_sessions()
             _warn(f"unclosed {self!r}", ResourceWarning, source=self)
 
     def __repr__(self) -> str:

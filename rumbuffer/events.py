@@ -19,7 +19,7 @@ from rumbuffer.errors import InvalidEvent, InvalidSetting
 if TYPE_CHECKING:
     from rumbuffer.core.lanes import OpenBatch
 
-__all__ = ["NIL_USER_ID", "AppMonitor", "Event", "Session", "current_session", "keep_batch"]
+__all__ = ["NIL_USER_ID", "AppMonitor", "Event", "Session", "current_session"]
 
 NIL_USER_ID = "00000000-0000-0000-0000-000000000000"
 """What the browser client sends as the user's id where it may not set cookies."""
@@ -91,8 +91,8 @@ class Session:
     """The attributes as they stand in a request's body."""
     _sample_point: float | None
     _batch: OpenBatch | None
-    """The batch that its events join, where this very object opened one: a look-up by the key costs a million
-    live sessions three cache misses. Whoever takes the batch out of its lane takes it out of here."""
+    """The session's newest open batch, where this very object opened it and more of its events came: with a
+    million live sessions, a look-up by the key is three cache misses. The lane takes it out of here again."""
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class Session:
 
 
 keep_batch: Callable[[Session, OpenBatch | None], None] = Session.__dict__["_batch"].__set__
-"""Sets a session's batch, a core's alone to say: a third of what `object.__setattr__` takes."""
+"""Sets a session's batch, which is the core's to say; for less than `object.__setattr__`."""
 
 
 class Event:

@@ -9,7 +9,8 @@ once.
 
 A session's events join its newest open batch. A session has several unsealed batches only when one is
 full or its attributes changed; those know each other (`siblings`), because a session's batches are
-sealed in the order of their opening.
+sealed in the order of their opening. The `Session` that opened the newest knows it, from its second event on
+(`keep_batch`), for as long as it is the newest.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class OpenBatch(list[bytes]):
         "closed",
         "is_exempt",
         "lane",
+        "measured",
+        "measured_bytes",
         "newer",
         "older",
         "opened",
@@ -68,6 +71,9 @@ class OpenBatch(list[bytes]):
     session: Session
     attributes: bytes | None
     charge: int
+    measured: int
+    """Of how many events, the first ones, it is known how many bytes they add to a body."""
+    measured_bytes: int
     opened: float
     seq: int
     closed: bool
@@ -96,17 +102,33 @@ class OpenBatch(list[bytes]):
     def body_size(self) -> int:
         """The size of the request's body, if it were sealed now.
 
-        It is not kept: a number that changes with every event is an object that is elsewhere in memory each
-        time, and where a million sessions are open, that alone would be a third of what an event costs.
+        It is not kept with every event: a number that changes each time is an object that is elsewhere in
+        memory each time, and where a million sessions are open, that alone would be a third of what an event
+        costs. What was measured once is not measured again.
         """
+        count, measured = len(self), self.measured
+        if measured == count - 1:
+            self.measured_bytes += len(self[measured]) + 1
+            self.measured = count
+        elif measured < count:
+            self.measured_bytes += sum(map(len, self[measured:])) + count - measured
+            self.measured = count
         assert self.lane is not None
-        envelope = self.lane.envelope_size + attributes_size(self.attributes)
-        return envelope - 1 + sum(map(len, self)) + len(self)
+        # Each event brings a comma, and the first needs none.
+        return self.lane.envelope_size + attributes_size(self.attributes) + self.measured_bytes - 1
 
     @property
     def events(self) -> list[bytes]:
         """Its events, in the order of their admission."""
         return self
+
+    def pop_first(self) -> bytes:
+        """Give up the oldest event."""
+        event = self.pop(0)
+        if self.measured:
+            self.measured -= 1
+            self.measured_bytes -= len(event) + 1
+        return event
 
     def adopt(self, attributes: bytes) -> int:
         """Take the session's attributes for the batch's own; return by how much that raises its charge."""
@@ -211,6 +233,7 @@ class Lane:
             batch.siblings = earlier.siblings
             batch.siblings.append(batch)
             self.open[session.key] = batch
+            _forget(earlier)
         newest = batch.older = self.newest
         if newest is None:
             self.oldest = batch
@@ -232,6 +255,7 @@ class Lane:
         batch.charge = self.batch_charge if envelope == self.envelope_size else BATCH_CHARGE + envelope
         batch.opened = opened
         batch.seq = seq
+        batch.measured = batch.measured_bytes = 0
         batch.closed = batch.is_exempt = False
         batch.shed_rate = 1.0
         batch.siblings = batch.older = batch.newer = None
@@ -261,6 +285,8 @@ class Lane:
             self.open[batch.session.key] = in_order[-1]
             # What joined it now would be sent before the events of a later batch that were there earlier.
             batch.closed = in_order[-1] is not batch
+            if not batch.closed:
+                _forget(later)
         return batch
 
     def renumber(self, batch: OpenBatch, seq: int) -> None:
@@ -315,10 +341,8 @@ class Lane:
         self.batch_count -= 1
         self.full.pop(batch.seq, None)
         self.urgent.pop(batch.seq, None)
-        session = batch.session
-        if session._batch is batch:  # noqa: SLF001 - theirs alone
-            keep_batch(session, None)
-        key = session.key
+        _forget(batch)
+        key = batch.session.key
         if batch.siblings:
             batch.siblings.remove(batch)  # nearly always the first
             if batch.siblings and not batch.siblings[0].closed:
@@ -328,6 +352,13 @@ class Lane:
                 self.open[key] = batch.siblings[-1]
             else:
                 del self.open[key]
+
+    def forget_sessions(self) -> None:
+        """Have the sessions that callers keep hold on to no batch: nobody will take these out any more."""
+        batch = self.oldest
+        while batch is not None:
+            _forget(batch)
+            batch = batch.newer
 
     def oldest_full(self) -> OpenBatch | None:
         """Return the batch that has been full for longest."""
@@ -347,6 +378,13 @@ class Lane:
     def next_urgent(self) -> OpenBatch | None:
         """Return the batch whose delivery was asked for first."""
         return _first(self.urgent)
+
+
+def _forget(batch: OpenBatch) -> None:
+    """Have its session look for the batch that its next event joins."""
+    session = batch.session
+    if session._batch is batch:  # noqa: SLF001 - the lanes' alone
+        keep_batch(session, None)
 
 
 def attributes_size(attributes: bytes | None) -> int:

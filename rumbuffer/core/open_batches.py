@@ -92,8 +92,8 @@ class OpenBatches:
     def _note_sizes(self, event: int, envelope: int) -> None:
         """Note how large events and envelopes are at most, and how many events a body surely has room for.
 
-        A batch below that number takes another event without a look at its size, which is a sum over its
-        events.
+        A batch below that number takes another event without a look at its size. What was once the largest
+        counts for good: to look costs less than half a microsecond.
         """
         self._largest_event = max(self._largest_event, event)
         self._largest_envelope = max(self._largest_envelope, envelope)
@@ -115,6 +115,11 @@ class OpenBatches:
                 self._forget_what_is_idle()
             lane = self.lanes[app_monitor] = Lane(app_monitor)
         return lane
+
+    def forget_sessions(self) -> None:
+        """Have the sessions that callers keep hold on to no batch, where nobody closes the buffer."""
+        for lane in self.lanes.values():
+            lane.forget_sessions()
 
     def forget_if_idle(self, app_monitor: AppMonitor) -> None:
         """Let go of the lane of a foreign app monitor when nothing is left in it, and to be remembered."""
@@ -140,7 +145,7 @@ class OpenBatches:
     # Admission ------------------------------------------------------------------------------------------
 
     def join(self, event: bytes, session: Session, lane: Lane) -> Admission | None:
-        """Decide on an encoded event in the common cases; in others change nothing and return `None`.
+        """Decide on an encoded event in the common cases; in others admit nothing and return `None`.
 
         This runs on nearly every event. Common is: the session has an open batch that may take the event as
         it is, and there is room, or there is none and nothing is evicted for it. That needs no time.
@@ -154,10 +159,8 @@ class OpenBatches:
                 keep_batch(session, batch)
         attributes = session.encoded_attributes
         size = len(event)
-        if size > self._largest_event:
-            self._note_sizes(size, 0)
         if (attributes is not None and attributes != batch.attributes) or (
-            len(batch) >= self._always_fit and not self._fits(event, batch)
+            (len(batch) >= self._always_fit or size > self._largest_event) and not self._fits(event, batch)
         ):
             return None
         room = self.room
@@ -165,6 +168,8 @@ class OpenBatches:
             if self._evicts or size + EVENT_CHARGE + batch.charge > room.capacity:
                 return None
             return self._refuse(lane)
+        if size > self._largest_event:
+            self._note_sizes(size, 0)
         batch.append(event)
         room.free -= size + EVENT_CHARGE
         counters = self.counters
@@ -363,7 +368,7 @@ class OpenBatches:
         )
         batch = lane.oldest
         assert batch is not None
-        event = batch.pop(0)
+        event = batch.pop_first()
         freed = len(event) + EVENT_CHARGE
         # What is being eaten up is not sent half-eaten while others are whole.
         lane.full.pop(batch.seq, None)

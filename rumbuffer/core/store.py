@@ -179,7 +179,7 @@ class Store(OpenBatches):
             return batch.events, batch.charge
         # Only after the limit was halved: the rest stays, is due, and its place is right behind what was
         # taken, also if that should come back.
-        events = [batch.pop(0) for _ in range(count)]
+        events = [batch.pop_first() for _ in range(count)]
         lane.renumber(batch, batch.seq + 1)
         self._close(batch)
         return events, 0

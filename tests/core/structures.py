@@ -98,6 +98,7 @@ def _check_joined(session: Session) -> None:
         assert batch.session is session
         assert batch.lane is not None
         assert batch in list(open_batches(batch.lane))
+        assert batch.lane.open[session.key] is batch
 
 
 def _check_siblings(lane: Lane, batches: list[OpenBatch]) -> None:

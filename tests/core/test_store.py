@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -10,13 +11,14 @@ from rumbuffer.core.admission import RefusalReason
 from rumbuffer.core.lanes import BATCH_CHARGE, EVENT_CHARGE
 from rumbuffer.core.news import Lost
 from rumbuffer.core.notices import DropReason
-from rumbuffer.core.outcomes import TooLarge
+from rumbuffer.core.outcomes import HoldScope, Misconfigured, TooLarge
 from rumbuffer.errors import InvalidEvent
 from rumbuffer.events import AppMonitor, Session
-from tests.core.helpers import DELIVERED, HOME, OTHER, Rig, event, make_store, numbers, session
+from tests.core.helpers import DELIVERED, HOME, OTHER, Rig, event, make_store, number_of, numbers, session
 from tests.core.structures import body_size, envelope_size, open_batches
 
 A, B = '{"a":1}', '{"b":2}'
+MISCONFIGURED = Misconfigured(HoldScope.APP_MONITOR, "ResourceNotFoundException")
 
 
 def batches_of(rig: Rig) -> list[list[int]]:
@@ -406,3 +408,53 @@ def test_one_session_in_two_buffers_and_for_two_app_monitors() -> None:
     found = [{batch.app_monitor: numbers(batch) for _, batch in rig.requests} for rig in rigs]
     assert found == [{HOME: [0, 6], OTHER: [2, 4, 8, 10]}, {HOME: [3, 9], OTHER: [1, 5, 7, 11]}]
     assert kept._batch is None
+
+
+def test_a_kept_session_joins_the_newest_batch_of_its_session() -> None:
+    """Another object of the session, with other attributes, may have opened a newer one: that is joined."""
+    rig, kept = Rig(make_store(max_batch_events=20)), Session.new()
+    other = Session(kept.id, attributes=A)
+    third = Session(kept.id, attributes=B)
+    for number, by in enumerate((kept, kept, other, third, kept, kept, kept)):
+        rig.store.admit(event(number), by, rig.home, rig.now)
+        if number % 2:
+            assert rig.store.admit_waiting(None, event(10 + number), kept, rig.home, rig.now) is None
+    assert batches_of(rig) == [[0, 1, 11, 2], [3, 13, 4, 5, 15, 6]]
+
+
+def test_a_kept_session_joins_no_batch_that_came_back_before_a_newer_one() -> None:
+    """What came back is closed when a newer one is open, or comes back too."""
+    rig, kept = Rig(make_store(max_batch_events=20)), Session.new()
+    numbers_to_come = itertools.count()
+
+    def record(count: int) -> None:
+        for _ in range(count):
+            assert rig.store.admit(event(next(numbers_to_come)), kept, rig.home, rig.now)
+
+    flights = []
+    for _ in range(2):
+        record(2)
+        rig.batcher.make_due()
+        flights.append(rig.send_one())
+    rig.settle(flights[0], MISCONFIGURED)
+    record(2)
+    rig.settle(flights[1], MISCONFIGURED)
+    record(8)
+    assert [[number_of(one) for one in batch] for batch in open_batches(rig.home)] == [
+        [0, 1, 4, 5],
+        [2, 3, 6, 7, 8, 9, 10, 11, 12, 13],
+    ]
+
+
+def test_an_event_that_is_refused_tells_nothing_of_those_that_are_taken() -> None:
+    """Only what was admitted counts among the largest."""
+    rig = Rig(make_store(max_batch_bytes=100_000, max_pending_bytes=20_000, evicts=False))
+    rig.fill(1, 2)
+    before = rig.store._always_fit
+    with pytest.raises(InvalidEvent):
+        rig.record(1, size=50_000)
+    assert not rig.record(1, size=19_150)
+    assert not rig.record(2, size=19_150)
+    assert rig.store._always_fit == before
+    assert rig.record(1, size=10_000)
+    assert rig.store._always_fit == (100_000 - envelope_size(rig.home, None)) // 10_001

@@ -202,6 +202,23 @@ def test_a_buffer_left_open_warns() -> None:
     assert "unclosed <RumBuffer running" in str(warning.message)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_a_kept_session_does_not_keep_a_buffer_that_was_left_open() -> None:
+    """What the buffer held goes with it, although the session that a caller keeps knew its batch."""
+    kept = session_of(1)
+
+    async def leave_open() -> None:
+        buffer = buffer_of(FakeSender())
+        await buffer.start()
+        for _ in range(3):
+            assert buffer.record("a", {}, session=kept)
+        assert kept._batch is not None
+
+    asyncio.run(leave_open())
+    gc.collect()
+    assert kept._batch is None
+
+
 def test_a_program_that_ends_without_a_close() -> None:
     """`asyncio.run` ends without hanging, with a `ResourceWarning` and without a broken task."""
     done = python(
