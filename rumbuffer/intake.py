@@ -8,11 +8,11 @@ that it has something to do earlier than it planned.
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
+from time import monotonic, time_ns
 from typing import Any
 
 from rumbuffer.core.admission import ACCEPTED, SAMPLED_OUT, Admission, RefusalReason, refusal
@@ -36,7 +36,7 @@ class Intake:
 
     def __init__(self, store: Store, encoder: EventEncoder, wake: Callable[[], None]) -> None:
         self.state: str = "new"
-        self.clock: Callable[[], float] = time.monotonic
+        self.clock: Callable[[], float] = monotonic
         self.guard: Guard = Guard(self._after_change)
         self._store = store
         self._news = store.news
@@ -66,7 +66,7 @@ class Intake:
         assert session is not None
         if id is None and timestamp is None:
             event = self._encoder.encode(
-                type, details, metadata, new_event_id(), time.time_ns() // 1_000_000 / 1000
+                type, details, metadata, new_event_id(), time_ns() // 1_000_000 / 1000
             )
         else:
             event = self.encode(type, details, metadata, id, timestamp)
@@ -174,7 +174,7 @@ class Intake:
             details,
             metadata,
             new_event_id() if id is None else id,
-            time.time_ns() // 1_000_000 / 1000 if timestamp is None else timestamp,
+            time_ns() // 1_000_000 / 1000 if timestamp is None else timestamp,
         )
 
     def admit_waiting(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -17,31 +14,14 @@ from rumbuffer.bench.figures import amount, count, duration, size
 from rumbuffer.bench.result import Result, laws
 from rumbuffer.bench.run import Moment
 from rumbuffer.bench.verdict import verdict
+from rumbuffer.live import TREND_WIDTH, Drawn, TimedLines
 
-__all__ = ["PERCENTILES", "Lines", "LiveView", "View", "comparison_table", "percentile_rows", "summary"]
+__all__ = ["PERCENTILES", "Lines", "LiveView", "comparison_table", "percentile_rows", "summary"]
 
-_LINE_EVERY = 5.0
 _WINDOW = 2.0
-_TREND_WIDTH = 24
-_BARS = "▁▂▃▄▅▆▇█"
-_PLAIN_BARS = "_.-=+*#@"
 _MOODS = {"good": "bold green", "warn": "bold yellow", "bad": "bold red"}
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
-
-
-class View(Protocol):
-    """Shows moments, from its `with` on."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
-
-    def show(self, moment: Moment) -> None:
-        """Show it."""
-        ...
 
 
 def _lately(moment: Moment, column: str) -> float:
@@ -56,62 +36,37 @@ def _lately(moment: Moment, column: str) -> float:
 
 
 def _increases(series: dict[str, list[Any]] | Any, column: str) -> list[float]:
-    times, values = series["t"][-_TREND_WIDTH - 1 :], series[column][-_TREND_WIDTH - 1 :]
+    times, values = series["t"][-TREND_WIDTH - 1 :], series[column][-TREND_WIDTH - 1 :]
     return [
         (late - early) / (then - before) if then > before else 0.0
         for before, then, early, late in zip(times, times[1:], values, values[1:], strict=False)
     ]
 
 
-class Lines:
+class Lines(TimedLines):
     """A line every few seconds, for files and pipes."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._next = _LINE_EVERY
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
 
     def show(self, moment: Moment) -> None:
         """Print it, if the last one was some seconds ago."""
-        if moment.now < self._next:
-            return
-        while self._next <= moment.now:
-            self._next += _LINE_EVERY
-        stats = moment.stats
-        text = (
-            f"{moment.now:4.0f} s {moment.phase}: {stats.offered:,} offered, {stats.delivered:,} delivered "
-            f"({_lately(moment, 'delivered'):,.0f}/s), {stats.pending:,} pending; "
-            f"{_lately(moment, 'requests'):.0f} requests/s, {stats.throttled:,} throttled, "
-            f"{stats.failures:,} failed"
-        )
-        self._console.print(text, soft_wrap=True)
+        self.print_at(moment.now, lambda: _line(moment))
 
 
-class LiveView:
+def _line(moment: Moment) -> str:
+    stats = moment.stats
+    return (
+        f"{moment.now:4.0f} s {moment.phase}: {stats.offered:,} offered, {stats.delivered:,} delivered "
+        f"({_lately(moment, 'delivered'):,.0f}/s), {stats.pending:,} pending; "
+        f"{_lately(moment, 'requests'):.0f} requests/s, {stats.throttled:,} throttled, "
+        f"{stats.failures:,} failed"
+    )
+
+
+class LiveView(Drawn):
     """A table that is drawn anew with each sample; 80 columns and 20 lines are enough for it."""
-
-    def __init__(self, console: Console) -> None:
-        self._bars = _BARS if console.encoding.lower().startswith("utf") else _PLAIN_BARS
-        self._live = Live(console=console, auto_refresh=False, transient=True)
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._live.stop()
 
     def show(self, moment: Moment) -> None:
         """Draw it."""
-        self._live.update(self.render(moment), refresh=True)
+        self.draw(self.render(moment))
 
     def render(self, moment: Moment) -> RenderableType:
         """Return the view of a moment."""
@@ -131,19 +86,15 @@ class LiveView:
 
     def _table(self, moment: Moment) -> Table:
         stats, series = moment.stats, moment.series
-        table = Table.grid(padding=(0, 2))
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column(justify="right", no_wrap=True, min_width=9)
-        table.add_column(style="cyan", no_wrap=True, min_width=_TREND_WIDTH, max_width=_TREND_WIDTH)
-        table.add_column(no_wrap=True, overflow="ellipsis")
+        table = self.trend_table(9)
 
         def counted(label: str, column: str, note: str, style: str = "") -> None:
             value = Text(f"{amount(_lately(moment, column))}/s", style)
-            table.add_row(label, value, self._trend(_increases(series, column)), note)
+            table.add_row(label, value, self.trend(_increases(series, column)), note)
 
         def present(label: str, column: str, value: str, note: str) -> None:
-            values = [number or 0.0 for number in series[column][-_TREND_WIDTH:]]
-            table.add_row(label, value, self._trend(values), note)
+            values = [number or 0.0 for number in series[column][-TREND_WIDTH:]]
+            table.add_row(label, value, self.trend(values), note)
 
         target = moment.series["target"][-1] if moment.series["target"] else 0.0
         counted("offered", "offered", f"planned: {amount(target)}/s")
@@ -157,7 +108,7 @@ class LiveView:
             up / down if down else 0.0
             for up, down in zip(_increases(series, "delivered"), _increases(series, "batches"), strict=True)
         ]
-        table.add_row("fill", f"{now:.1f}", self._trend(fills), f"events a request; {fill:.1f} in all")
+        table.add_row("fill", f"{now:.1f}", self.trend(fills), f"events a request; {fill:.1f} in all")
         counted(
             "throttled",
             "throttled",
@@ -182,12 +133,6 @@ class LiveView:
             "lost", Text(f"{lost:,}", "bold red" if lost else ""), "", "dropped, refused or given up"
         )
         return table
-
-    def _trend(self, values: Sequence[float]) -> str:
-        top = max(values, default=0.0)
-        if top <= 0:
-            return self._bars[0] * len(values)
-        return "".join(self._bars[round(max(0.0, value) / top * (len(self._bars) - 1))] for value in values)
 
 
 def _style(series: Any, column: str, style: str) -> str:

@@ -23,14 +23,15 @@ from rumbuffer.bench import page
 from rumbuffer.bench.compare import Comparison
 from rumbuffer.bench.load import LoadSettings, settling
 from rumbuffer.bench.result import NoResult, Result
-from rumbuffer.bench.run import Bench, BenchSettings, shown_endpoint
-from rumbuffer.bench.terminal import Lines, LiveView, View, comparison_table, summary
+from rumbuffer.bench.run import Bench, BenchSettings, Moment, shown_endpoint
+from rumbuffer.bench.terminal import Lines, LiveView, comparison_table, summary
 from rumbuffer.cli.bench_options import BUFFER_OPTIONS, buffer_settings
 from rumbuffer.cli.console import Console, log_to
 from rumbuffer.cli.demo.service import Service, ServiceGone, isolated_environment, service
 from rumbuffer.cli.emulator import FAULTS
 from rumbuffer.errors import InvalidSetting
 from rumbuffer.events import AppMonitor
+from rumbuffer.live import View
 
 __all__ = ["compare", "run"]
 
@@ -64,7 +65,7 @@ def run(options: dict[str, Any]) -> int:
     to_stdout = json_file == Path("-")
     console = Console(stderr=to_stdout, highlight=False)
     live = not options["no_live"] and console.is_terminal and not console.is_dumb_terminal
-    view: View = LiveView(console) if live else Lines(console)
+    view: View[Moment] = LiveView(console) if live else Lines(console)
     surroundings: AbstractContextManager[None] = (
         isolated_environment() if options["endpoint_url"] is None else nullcontext()
     )
@@ -95,7 +96,9 @@ def _run_loop(main: Coroutine[Any, Any, tuple[Result, int]], loop: str) -> tuple
         return runner.run(main)
 
 
-async def _measured(settings: BenchSettings, options: dict[str, Any], view: View) -> tuple[Result, int]:
+async def _measured(
+    settings: BenchSettings, options: dict[str, Any], view: View[Moment]
+) -> tuple[Result, int]:
     """Measure; a signal ends it early, and a second one at once."""
     status = 0
     async with _target(options) as target:

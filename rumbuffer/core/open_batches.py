@@ -164,14 +164,15 @@ class OpenBatches:
         ):
             return None
         room = self.room
-        if size + EVENT_CHARGE > room.free or room.waiters:
-            if self._evicts or size + EVENT_CHARGE + batch.charge > room.capacity:
+        cost = size + EVENT_CHARGE
+        if cost > room.free or room.waiters:
+            if self._evicts or cost + batch.charge > room.capacity:
                 return None
             return self._refuse(lane)
         if size > self._largest_event:
             self._note_sizes(size, 0)
         batch.append(event)
-        room.free -= size + EVENT_CHARGE
+        room.free -= cost
         counters = self.counters
         counters.accepted += 1
         counters.pending += 1

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from rumbuffer.cli.demo.run import QUOTA, Finished, Moment
+from rumbuffer.live import TREND_WIDTH, Drawn, TimedLines
 
-__all__ = ["Lines", "LiveView", "Meter", "View", "summary"]
+__all__ = ["Lines", "LiveView", "Meter", "summary"]
 
 _WINDOW = 2.0
 """Seconds that a rate is measured over."""
-
-_LINE_EVERY = 5.0
-_TREND_WIDTH = 24
-_BARS = "▁▂▃▄▅▆▇█"
-_PLAIN_BARS = "_.-=+*#@"
 
 
 class Meter:
@@ -41,7 +35,7 @@ class Meter:
         if moment.now - self._trend_at >= 1.0:
             self._trend_at = moment.now
             for name, value in self._values(moment).items():
-                self._trends.setdefault(name, deque(maxlen=_TREND_WIDTH)).append(value)
+                self._trends.setdefault(name, deque(maxlen=TREND_WIDTH)).append(value)
 
     def rate(self, name: str) -> float:
         """How much a count of `BufferStats` grows in a second."""
@@ -69,35 +63,13 @@ class Meter:
         }
 
 
-class View(Protocol):
-    """Shows moments, from its `with` on."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
-
-    def show(self, moment: Moment) -> None:
-        """Show it."""
-        ...
-
-
-class Lines:
+class Lines(TimedLines):
     """A line every few seconds, for files and pipes."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        super().__init__(console)
         self._meter = Meter()
-        self._next = _LINE_EVERY
         self._begun = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
 
     def show(self, moment: Moment) -> None:
         """Print it, if the last one was some seconds ago."""
@@ -106,39 +78,28 @@ class Lines:
             self._begun = True
             url = f"{moment.endpoint_url}/"
             self._console.print(f"rumbuffer demo: what arrives is shown at {url}", soft_wrap=True)
-        if moment.now < self._next:
-            return
-        self._next += _LINE_EVERY
+        self.print_at(moment.now, lambda: self._line(moment))
+
+    def _line(self, moment: Moment) -> str:
         stats, meter = moment.stats, self._meter
-        text = (
+        return (
             f"{moment.now:4.0f} s {moment.phase}: {moment.visitors:,} visitors, {stats.accepted:,} accepted, "
             f"{stats.delivered:,} delivered, {stats.pending:,} pending; {meter.rate('requests'):.0f} "
             f"requests/s, fill {meter.fill:.0f}, {stats.throttled:,} throttled, {stats.failures:,} failed"
         )
-        self._console.print(text, soft_wrap=True)
 
 
-class LiveView:
+class LiveView(Drawn):
     """A table that is drawn anew four times a second; 80 columns and 20 lines are enough for it."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__(console)
         self._meter = Meter()
-        self._bars = _BARS if console.encoding.lower().startswith("utf") else _PLAIN_BARS
-        self._live = Live(console=console, auto_refresh=False, transient=True)
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._live.stop()
 
     def show(self, moment: Moment) -> None:
         """Draw it."""
         self._meter.add(moment)
-        self._live.update(self.render(moment), refresh=True)
+        self.draw(self.render(moment))
 
     def render(self, moment: Moment) -> RenderableType:
         """Return the view of a moment."""
@@ -157,14 +118,10 @@ class LiveView:
 
     def _table(self, moment: Moment) -> Table:
         stats, meter = moment.stats, self._meter
-        table = Table.grid(padding=(0, 2))
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column(justify="right", no_wrap=True, min_width=8)
-        table.add_column(style="cyan", no_wrap=True, min_width=_TREND_WIDTH, max_width=_TREND_WIDTH)
-        table.add_column(no_wrap=True, overflow="ellipsis")
+        table = self.trend_table(8)
 
         def row(label: str, value: str, name: str, note: str, style: str = "") -> None:
-            table.add_row(label, Text(value, style), self._trend(name), note)
+            table.add_row(label, Text(value, style), self.trend(meter.trend(name)), note)
 
         row("accepted", f"{meter.rate('accepted'):,.0f}/s", "accepted", f"{stats.accepted:,} events")
         row("delivered", f"{meter.rate('delivered'):,.0f}/s", "delivered", f"{stats.delivered:,} events")
@@ -192,13 +149,6 @@ class LiveView:
             Text(f"what arrived, as a page: {moment.endpoint_url}/"),
             Text(squeeze, "bold yellow"),
         ]
-
-    def _trend(self, name: str) -> str:
-        values = self._meter.trend(name)
-        top = max(values, default=0.0)
-        if top <= 0:
-            return self._bars[0] * len(values)
-        return "".join(self._bars[round(value / top * (len(self._bars) - 1))] for value in values)
 
 
 def summary(finished: Finished) -> RenderableType:

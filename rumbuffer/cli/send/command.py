@@ -21,8 +21,9 @@ from rumbuffer import AppMonitor, InvalidEvent, InvalidSetting, Limits, Pacing, 
 from rumbuffer.aws import AwsSender
 from rumbuffer.cli.send.file import Wishes
 from rumbuffer.cli.send.journal import JournalError
-from rumbuffer.cli.send.run import Ended, Run
-from rumbuffer.cli.send.view import Bar, Lines, Nothing, View, as_dict, summary
+from rumbuffer.cli.send.run import Ended, Moment, Run
+from rumbuffer.cli.send.view import Bar, Lines, Nothing, as_dict, summary
+from rumbuffer.live import View
 from rumbuffer.settings import from_environment
 
 __all__ = ["run_send"]
@@ -94,7 +95,7 @@ def _status(ended: Ended) -> int:
     return 0 if ended.is_clean else _LOST
 
 
-def _view(console: Console, *, quiet: bool) -> View:
+def _view(console: Console, *, quiet: bool) -> View[Moment]:
     if quiet:
         return Nothing()
     return Bar(console) if console.is_terminal and not console.is_dumb_terminal else Lines(console)
@@ -103,7 +104,7 @@ def _view(console: Console, *, quiet: bool) -> View:
 # Settings -------------------------------------------------------------------------------------------------
 
 
-def _run_of(paths: Sequence[Path | None], options: dict[str, Any], view: View) -> Run:
+def _run_of(paths: Sequence[Path | None], options: dict[str, Any], view: View[Moment]) -> Run:
     monitor = _app_monitor(options)
     arguments = _buffer_arguments(paths, options, monitor)
     if options["profile"] is not None:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from rumbuffer.cli.send.file import SentFile
 from rumbuffer.cli.send.run import Ended, Moment
+from rumbuffer.live import Still, TimedLines
 
-__all__ = ["Bar", "Forecast", "Lines", "Nothing", "View", "as_dict", "summary"]
+__all__ = ["Bar", "Forecast", "Lines", "Nothing", "as_dict", "summary"]
 
 _WINDOW = 5.0
 """Seconds that the rate is measured over."""
-
-_LINE_EVERY = 5.0
 
 
 class Forecast:
@@ -67,49 +66,26 @@ class Forecast:
         return ", ".join(parts)
 
 
-class View(Protocol):
-    """Shows moments, from its `with` on."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
-
-    def show(self, moment: Moment) -> None:
-        """Show it."""
-        ...
-
-
-class Nothing:
+class Nothing(Still):
     """Shows nothing (`--quiet`)."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
 
     def show(self, moment: Moment) -> None:
         """Show nothing."""
 
 
-class Lines(Nothing):
+class Lines(TimedLines):
     """A line every few seconds, for files and pipes."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        super().__init__(console)
         self._forecast = Forecast()
-        self._next = _LINE_EVERY
 
     def show(self, moment: Moment) -> None:
         """Print it, if the last one was some seconds ago."""
         self._forecast.add(moment)
-        if moment.seconds >= self._next:
-            self._next += _LINE_EVERY
-            text = f"{moment.seconds:4.0f} s {moment.file}: {self._forecast.text()}"
-            self._console.print(text, soft_wrap=True, markup=False)
+        self.print_at(
+            moment.seconds, lambda: f"{moment.seconds:4.0f} s {moment.file}: {self._forecast.text()}"
+        )
 
 
 class Bar:
