@@ -527,9 +527,13 @@ class RumBuffer:
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         intake = getattr(self, "_intake", None)
-        if intake is not None and intake.state in ("running", "closing"):
+        if intake is None:
+            return
+        try:
+            if intake.state in ("running", "closing"):
+                _warn(f"unclosed {self!r}", ResourceWarning, source=self)
+        finally:
             self._store.forget_sessions()
-            _warn(f"unclosed {self!r}", ResourceWarning, source=self)
 
     def __repr__(self) -> str:
         counters = self._store.counters

@@ -203,7 +203,8 @@ def test_a_buffer_left_open_warns() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-def test_a_kept_session_does_not_keep_a_buffer_that_was_left_open() -> None:
+@pytest.mark.parametrize("forked", [False, True])
+def test_a_kept_session_does_not_keep_a_buffer_that_was_left_open(forked: bool) -> None:
     """What the buffer held goes with it, although the session that a caller keeps knew its batch."""
     kept = session_of(1)
 
@@ -213,6 +214,8 @@ def test_a_kept_session_does_not_keep_a_buffer_that_was_left_open() -> None:
         for _ in range(3):
             assert buffer.record("a", {}, session=kept)
         assert kept._batch is not None
+        if forked:
+            buffer._after_fork()  # as in a child
 
     asyncio.run(leave_open())
     gc.collect()
