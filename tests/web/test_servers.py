@@ -108,9 +108,19 @@ def _free_port() -> int:
 
 @asynccontextmanager
 async def serving(
-    server: str, framework: str, emulator: Emulator, folder: Path, *, quota: float = 1000.0
+    server: str,
+    framework: str,
+    emulator: Emulator,
+    folder: Path,
+    *,
+    quota: float = 1000.0,
+    measured: bool = True,
 ) -> AsyncIterator[Site]:
-    """Run a server until the block ends; what it says is shown when a test fails."""
+    """Run a server until the block ends; what it says is shown when a test fails.
+
+    Not `measured` is for many signals at once: coverage has a handler of its own for SIGTERM, which locks
+    itself out where another one comes while it saves.
+    """
     port = _free_port()
     name, *arguments = (part.format(port=port) for part in SERVERS[server])
     environment = {
@@ -125,6 +135,8 @@ async def serving(
         "AWS_SECRET_ACCESS_KEY": emulator.secret_access_key,
         "PYTHONPATH": str(ROOT),
     }
+    if not measured:
+        environment = {key: value for key, value in environment.items() if not key.startswith("COVERAGE_")}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", name, *arguments, cwd=ROOT, env=environment
     )
@@ -365,7 +377,7 @@ async def test_second_sigterm_ends_the_process(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         emulator = Emulator()
         emulator.port = silent.getsockname()[1]
-        async with serving("uvicorn, lifespan off", "fastapi", emulator, tmp_path) as site:
+        async with serving("uvicorn, lifespan off", "fastapi", emulator, tmp_path, measured=False) as site:
             await pass_by(site, iter((1,)))
             site.process.send_signal(signal.SIGTERM)
             await _is_refused(site)
