@@ -103,8 +103,8 @@ class OpenBatch(list[bytes]):
         """The size of the request's body, if it were sealed now.
 
         It is not kept with every event: a number that changes each time is an object that is elsewhere in
-        memory each time, and where a million sessions are open, that alone would be a third of what an event
-        costs. What was measured once is not measured again.
+        memory each time, which costs 0.3 µs an event where a million sessions are open. What was measured
+        once is not measured again.
         """
         count, measured = len(self), self.measured
         if measured == count - 1:
