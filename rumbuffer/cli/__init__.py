@@ -7,8 +7,10 @@ when it runs, so that `rumbuffer --help` is quick.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 __all__ = ["main"]
 
@@ -45,6 +47,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
     try:
         status = root.main(arguments, prog_name="rumbuffer", standalone_mode=False)
+        click.echo(nl=False)  # what is still to be written is, or is told of
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -54,5 +57,14 @@ def _run(arguments: Sequence[str] | None) -> int:
         if error.errno not in _FULL:
             raise
         sys.stderr.write(f"Error: cannot write: {error.strerror}\n")
+        _discard_output()
         return 1
     return status if isinstance(status, int) else 0
+
+
+def _discard_output() -> None:
+    """Have what could not be written go nowhere: Python would try again at its end, and exit with 120."""
+    with suppress(OSError, ValueError, AttributeError):  # no file, or closed
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

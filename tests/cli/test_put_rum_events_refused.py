@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -152,8 +153,9 @@ async def test_debug_hides_the_password_of_a_url(emulator: Emulator, run: Run) -
 @pytest.mark.parametrize(
     "arguments", [["put-rum-events", "--help"], ["put-rum-events", "--generate-cli-skeleton"], ["--help"]]
 )
-def test_a_disk_that_is_full(arguments: list[str]) -> None:
-    """Output that cannot be written is told in one line."""
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_disk_that_is_full(arguments: list[str], unbuffered: str) -> None:
+    """Output that cannot be written is told in one line, also if Python keeps some of it until it ends."""
     with Path("/dev/full").open("w") as full:
         run = subprocess.run(
             [sys.executable, "-m", "rumbuffer", *arguments],
@@ -161,5 +163,6 @@ def test_a_disk_that_is_full(arguments: list[str]) -> None:
             stderr=subprocess.PIPE,
             text=True,
             check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )
     assert (run.returncode, run.stderr) == (1, "Error: cannot write: No space left on device\n")
